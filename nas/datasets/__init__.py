@@ -1,0 +1,12 @@
+"""Typed splits with digests and stable sample ids. PLUG-IN FOLDER: one data set, or format, per file.
+
+A plug-in's `create(config)` gives a `Dataset`; nothing is ever downloaded. Files are looked for where the config says,
+else in the folder `$NAS_DATA`.
+"""
+
+from nas.datasets._dataset import Dataset, Split, data_file, stratified_split
+from searchspaces import Registry
+
+REGISTRY: Registry[Dataset] = Registry("datasets", "nas.datasets")
+
+__all__ = ["REGISTRY", "Dataset", "Split", "data_file", "stratified_split"]

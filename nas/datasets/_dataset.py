@@ -1,0 +1,97 @@
+"""What every data set is: images with labels in typed splits."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from searchspaces import DataError
+
+Images = npt.NDArray[np.uint8]
+Integers = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Split:
+    """Samples in a fixed order.
+
+    Attributes:
+        images: `samples x channels x height x width`, 0 to 255.
+        labels: `samples`, 0 to the number of classes - 1.
+        ids: `samples`, stable over runs: a sample keeps its id whatever the split or order.
+    """
+
+    images: Images
+    labels: Integers
+    ids: Integers
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Train and valid splits; the test split only by an explicit call.
+
+    Attributes:
+        digest: SHA-256 over all images and labels, with the split.
+        mean, std: per channel, of the train split, on the scale 0 to 1.
+        flips: whether a mirrored image means the same.
+        max_shift: largest random shift in pixels that keeps the meaning.
+        load_test: gives the test split; only the final report may call it.
+    """
+
+    name: str
+    train: Split
+    valid: Split
+    class_names: tuple[str, ...]
+    digest: str
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    flips: bool
+    max_shift: int
+    load_test: Callable[[], Split] = field(repr=False)
+
+    @property
+    def num_classes(self) -> int:
+        return len(self.class_names)
+
+    @property
+    def input_shape(self) -> tuple[int, int, int]:
+        """`channels x height x width` of one image."""
+        _, channels, height, width = self.train.images.shape
+        return channels, height, width
+
+
+def data_file(name: str, path: str | None = None) -> Path:
+    """The file of a data set: `path` if given, else `name` in the folder `$NAS_DATA`.
+
+    Raises:
+        DataError: there is no such file; the message says what to do.
+    """
+    folder = os.environ.get("NAS_DATA")
+    file = Path(path) if path else Path(folder, name) if folder else None
+    if file is None:
+        raise DataError(f"{name} is not given and NAS_DATA is not set; give a path, or set NAS_DATA to its folder.")
+    if not file.is_file():
+        raise DataError(f"{file} does not exist; nothing is downloaded, so put {name} there or give another path.")
+    return file
+
+
+def stratified_split(labels: Integers, fractions: tuple[float, ...], rng: np.random.Generator) -> list[Integers]:
+    """Indices of disjoint parts that together are all samples; each holds its fraction of every class.
+
+    Within a class the boundaries are rounded cumulatively, so that no sample is lost. Indices are sorted.
+    """
+    parts: list[list[Integers]] = [[] for _ in fractions]
+    for label in np.unique(labels):
+        members = rng.permutation(np.flatnonzero(labels == label))
+        edges = np.round(np.cumsum((0.0, *fractions)) / sum(fractions) * len(members)).astype(int)
+        for part, start, stop in zip(parts, edges, edges[1:], strict=False):
+            part.append(members[start:stop])
+    return [np.sort(np.concatenate(part)) for part in parts]

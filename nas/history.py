@@ -1,0 +1,110 @@
+"""What a searcher sees: the evaluations of a job, columnar, append-only, in commit order."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from nas.resources import Evaluation, EvaluationState, JsonObject, Objective
+from searchspaces import Architecture, SearchSpace
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One evaluation as a searcher sees it.
+
+    Attributes:
+        number: position among the job's proposals.
+        values: one number per objective, in their order and as measured; None unless FINISHED, or INFEASIBLE with all
+            of them known.
+        violation: how far the constraints are broken, relative; 0 when they hold.
+    """
+
+    number: int
+    architecture: Architecture
+    state: EvaluationState
+    values: tuple[float, ...] | None
+    violation: float = 0.0
+    replicate: int = 0
+    group: str = ""
+    memo: JsonObject = field(default_factory=dict)
+
+
+class History:
+    """Settled evaluations in commit order, and those still pending.
+
+    `settled` only grows; `since(cursor)` gives what is new, so that a searcher's cache costs O(new).
+    """
+
+    def __init__(self, objectives: Sequence[Objective]) -> None:
+        self.objectives = tuple(objectives)
+        self.settled: list[Record] = []
+        self.pending: dict[int, Record] = {}
+        self._signs = np.array([1.0 if o.direction == "min" else -1.0 for o in self.objectives])
+        self._losses: list[npt.NDArray[np.float64]] = []
+        self._seen: dict[str, int] = {}
+
+    def __len__(self) -> int:
+        return len(self.settled)
+
+    @property
+    def num_proposals(self) -> int:
+        """How many proposals have been made so far, settled or not."""
+        return len(self.settled) + len(self.pending)
+
+    def since(self, cursor: int) -> Sequence[Record]:
+        """The settled records after the first `cursor` ones."""
+        return self.settled[cursor:]
+
+    def has_seen(self, architecture: Architecture) -> bool:
+        """Whether this architecture was proposed before, in whatever state it is."""
+        return architecture.digest in self._seen
+
+    @property
+    def num_distinct(self) -> int:
+        """How many different architectures were proposed."""
+        return len(self._seen)
+
+    def loss(self, record: Record) -> npt.NDArray[np.float64] | None:
+        """The record's objective values, signed so that less is better; None when it has none."""
+        return None if record.values is None else self._signs * np.array(record.values)
+
+    def losses(self) -> npt.NDArray[np.float64]:
+        """`finished records x objectives`, signed so that less is better; feasible ones only, in commit order."""
+        return np.array(self._losses).reshape(-1, len(self.objectives))
+
+    def add(self, record: Record) -> None:
+        """Append one record; a pending one is replaced when it settles."""
+        self._seen.setdefault(record.architecture.digest, record.number)
+        if record.state is EvaluationState.PENDING:
+            self.pending[record.number] = record
+            return
+        self.pending.pop(record.number, None)
+        self.settled.append(record)
+        if record.state is EvaluationState.FINISHED and record.values is not None:
+            self._losses.append(self._signs * np.array(record.values))
+
+    def extend(self, evaluations: Iterable[Evaluation], space: SearchSpace) -> None:
+        """Append evaluations as the store gives them."""
+        for evaluation in evaluations:
+            self.add(record_of(evaluation, space, self.objectives))
+
+
+def record_of(evaluation: Evaluation, space: SearchSpace, objectives: Sequence[Objective]) -> Record:
+    """One evaluation as a searcher sees it."""
+    measured = {f"{m.metric}@{m.fidelity.level}": m.value for m in evaluation.measurements}
+    known = all(objective.key in measured for objective in objectives)
+    has_values = known and evaluation.state in (EvaluationState.FINISHED, EvaluationState.INFEASIBLE)
+    return Record(
+        number=evaluation.number,
+        architecture=space.parse(evaluation.proposal.text),
+        state=evaluation.state,
+        values=tuple(measured[o.key] for o in objectives) if has_values else None,
+        violation=evaluation.violation,
+        replicate=evaluation.proposal.replicate,
+        group=evaluation.proposal.group,
+        memo=evaluation.proposal.memo,
+    )

@@ -1,0 +1,115 @@
+"""What a running job needs from outside. `db` implements these, `api` wires them; nothing here does anything.
+
+Every write carries the attempt of the unit it belongs to; a write of an expired attempt raises LeaseLost.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+from nas.resources import (
+    ArtifactInfo,
+    Candidate,
+    Delivery,
+    Evaluation,
+    Job,
+    JsonObject,
+    ParetoFront,
+    PreflightReport,
+    Proposal,
+    Settlement,
+    TrustReport,
+    Unit,
+)
+from nas.spec import Level
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+class Control(StrEnum):
+    """What the user wants of the job that a unit belongs to."""
+
+    GO = "GO"
+    PAUSE = "PAUSE"
+    STOP = "STOP"
+    CANCEL = "CANCEL"
+
+
+class Checkpoint(NamedTuple):
+    """Tensors by name, and plain values."""
+
+    tensors: dict[str, Tensor]
+    meta: JsonObject
+
+
+class Journal(Protocol):
+    """The store as one leased unit sees it. All methods raise LeaseLost when the lease is another's."""
+
+    @property
+    def unit(self) -> Unit: ...
+
+    def job(self) -> Job:
+        """The job as it stands now (budgets may have been raised)."""
+
+    def control(self) -> Control:
+        """Renew the lease when due, and read what the user wants. Cheap enough to call in every step."""
+
+    def propose(self, proposals: Sequence[Proposal]) -> list[Evaluation]:
+        """Write proposals as PENDING evaluations, in order; one that exists already is left out."""
+
+    def pending(self, level: Level) -> list[Evaluation]:
+        """Proposed but not settled evaluations of a level, in order of proposal: what a new owner takes up first."""
+
+    def settled(self, level: Level, *, after: int = 0) -> list[Evaluation]:
+        """Settled evaluations of a level with `commit > after`, in commit order, with their measurements."""
+
+    def settle(self, settlements: Sequence[Settlement]) -> None:
+        """End pending evaluations in one transaction: measurements, candidate values and front with them."""
+
+    def front(self) -> ParetoFront:
+        """The front of the job's objectives."""
+
+    def candidates(self) -> list[Candidate]:
+        """All candidates with their values."""
+
+    def progress(self, **fields: object) -> None:
+        """Change fields of `Progress`; written at most a few times a second."""
+
+    def spend(self, *, epochs: int = 0, seconds: float = 0.0) -> None:
+        """Add to what the job has spent."""
+
+    def event(self, type: str, data: JsonObject) -> None:
+        """Append an event."""
+
+    def report(self, report: PreflightReport | TrustReport | Delivery) -> None:
+        """Keep a report with the job."""
+
+
+class Checkpoints(Protocol):
+    """Where a unit keeps what it needs to go on after its worker died."""
+
+    def save(self, name: str, tensors: Mapping[str, Tensor], meta: JsonObject) -> None:
+        """Write atomically. Raises StorageFull; the checkpoint before stays."""
+
+    def load(self, name: str) -> Checkpoint | None:
+        """The newest whole checkpoint of any attempt of this unit; None when there is none.
+
+        A checkpoint that is cut short is passed over for the one before it; CheckpointError when none is whole.
+        """
+
+    def drop(self, name: str) -> None:
+        """Remove all checkpoints of this name."""
+
+
+class Artifacts(Protocol):
+    """Content-addressed files."""
+
+    def put(self, path: Path, *, kind: str, name: str, meta: JsonObject | None = None) -> ArtifactInfo:
+        """Keep a copy of a file. Raises StorageFull."""
+
+    def path(self, artifact_id: str) -> Path:
+        """A local, whole copy to read. Raises NotFound, or StoreError when its content does not match its name."""

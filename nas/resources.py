@@ -1,0 +1,382 @@
+"""The output contract: what the service answers, and what the store gives out. Plain, frozen, no torch."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from enum import StrEnum
+from typing import Any, Generic, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from nas.spec import Budget, Direction, ExportFormat, Level
+
+JsonObject = dict[str, Any]
+Item = TypeVar("Item")
+
+
+class Resource(BaseModel):
+    """A frozen value; unknown keys are ignored, so that an older client reads a newer service."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+
+class JobState(StrEnum):
+    """Where a job stands. The last three are terminal."""
+
+    QUEUED = "QUEUED"
+    RUNNING = "RUNNING"
+    PAUSING = "PAUSING"
+    PAUSED = "PAUSED"
+    STOPPING = "STOPPING"
+    CANCELLING = "CANCELLING"
+    SUCCEEDED = "SUCCEEDED"
+    FAILED = "FAILED"
+    CANCELLED = "CANCELLED"
+
+    @property
+    def is_terminal(self) -> bool:
+        return self in (JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED)
+
+
+class Phase(StrEnum):
+    """Label of the stage a job is in."""
+
+    PREFLIGHT = "PREFLIGHT"
+    SUPERNET = "SUPERNET"
+    SEARCH = "SEARCH"
+    AUDIT = "AUDIT"
+    DELIVER = "DELIVER"
+
+
+class EvaluationState(StrEnum):
+    """Where one evaluation stands; all but PENDING are settled and never change."""
+
+    PENDING = "PENDING"
+    FINISHED = "FINISHED"
+    FAILED = "FAILED"
+    INFEASIBLE = "INFEASIBLE"
+
+
+class UnitState(StrEnum):
+    """Where a unit of work stands."""
+
+    READY = "READY"
+    LEASED = "LEASED"
+    DONE = "DONE"
+    FAILED = "FAILED"
+    DROPPED = "DROPPED"
+
+
+class Fidelity(Resource):
+    """How dear and how true a measurement is."""
+
+    level: Level
+    resources: dict[str, float] = Field(default_factory=dict, description="epochs, data, resolution, seeds ...")
+
+
+class Measurement(Resource):
+    """One number about one architecture. Never overwritten; only equal contexts are compared."""
+
+    metric: str
+    value: float
+    unit: str = ""
+    std: float | None = None
+    fidelity: Fidelity
+    context: dict[str, str | int | float | bool] = Field(default_factory=dict)
+
+
+class Proposal(Resource):
+    """What a searcher asks for. `memo` is opaque JSON that comes back in history."""
+
+    text: str = Field(description="Canonical text of the architecture.")
+    digest: str
+    fidelity: Fidelity
+    replicate: int = 0
+    group: str = ""
+    reason: str = ""
+    memo: JsonObject = Field(default_factory=dict)
+
+
+class Evaluation(Resource):
+    """One (job, proposal): the unit that is never done twice and never lost."""
+
+    evaluation_id: str
+    job_id: str
+    number: int = Field(description="Position among the job's proposals, from 0.")
+    commit: int | None = Field(None, description="Position in commit order once settled, from 1.")
+    proposal: Proposal
+    state: EvaluationState
+    attempt: int = 0
+    error: str | None = None
+    violation: float = Field(0.0, description="How far its constraints are broken, relative; 0 when they hold.")
+    measurements: tuple[Measurement, ...] = ()
+    seconds: float | None = None
+
+
+class Settlement(Resource):
+    """How one pending evaluation ended: what a worker writes, once."""
+
+    evaluation_id: str
+    state: EvaluationState
+    measurements: tuple[Measurement, ...] = ()
+    violation: float = 0.0
+    error: str | None = None
+    seconds: float | None = None
+
+
+class Candidate(Resource):
+    """An architecture inside one job: what its evaluations say of it. It has no state of its own."""
+
+    job_id: str
+    digest: str
+    text: str
+    number: int = Field(description="Number of its first proposal.")
+    values: dict[str, float] = Field(description="`metric@level` -> latest value, for example `accuracy@supernet`.")
+    on_front: bool = False
+    feasible: bool = True
+    evaluations: tuple[Evaluation, ...] = Field((), description="Only when one candidate is asked for.")
+
+
+class Objective(Resource):
+    """What is optimised: a metric, where it is read, and which way is better."""
+
+    metric: str
+    level: Level
+    direction: Direction
+
+    @property
+    def key(self) -> str:
+        return f"{self.metric}@{self.level}"
+
+
+class FrontPoint(Resource):
+    """One non-dominated feasible candidate."""
+
+    digest: str
+    text: str
+    number: int
+    values: dict[str, float]
+
+
+class ParetoFront(Resource):
+    """The feasible candidates that none other is better than in every objective."""
+
+    job_id: str
+    objectives: tuple[Objective, ...]
+    points: tuple[FrontPoint, ...]
+    reference: dict[str, float] | None = None
+    hypervolume: float | None = None
+
+
+class Progress(Resource):
+    """How far a job is. `seconds_left` is an estimate from what was measured, None while there is none."""
+
+    phase: Phase | None = None
+    fraction: float = Field(0.0, ge=0, le=1, description="Of the present phase.")
+    message: str = ""
+    seconds_left: float | None = None
+    epochs_done: int = 0
+    epochs_total: int = 0
+    evaluations_done: int = 0
+    evaluations_total: int = 0
+    audited: int = 0
+    audits_total: int = 0
+    delivered: int = 0
+    deliveries_total: int = 0
+    failures: int = 0
+    infeasible: int = 0
+
+
+class Spent(Resource):
+    """What a job has spent so far, over all its workers."""
+
+    evaluations: int = 0
+    epochs: int = 0
+    wall_seconds: float = 0.0
+
+
+class Correlation(Resource):
+    """Agreement of one ranker with really trained networks (or a table)."""
+
+    ranker: str
+    kendall: float | None
+    interval: tuple[float, float] | None = Field(None, description="95 % bootstrap interval of kendall.")
+    spearman: float | None = None
+    kendall_top_decile: float | None = None
+
+
+class TrustReport(Resource):
+    """How far the ranking of a job can be trusted."""
+
+    audited: int
+    verdict: str = Field(description="In words: too few, better or worse than the free baselines.")
+    truth: str = Field(description="What the rankers are held against.")
+    rankers: tuple[Correlation, ...]
+
+
+class CostRange(Resource):
+    """Spread of one cost over a space."""
+
+    metric: str
+    unit: str
+    minimum: float
+    median: float
+    maximum: float
+    share_feasible: float | None = Field(None, description="Share of sampled architectures that meet its constraints.")
+
+
+class PreflightReport(Resource):
+    """What a job will meet, before anything is spent."""
+
+    space_size: int
+    costs: tuple[CostRange, ...]
+    satisfiable: bool | None
+    share_feasible: float | None = None
+    largest_path_bytes: int | None = None
+    train_steps: int | None = None
+    expected_seconds: float | None = None
+    notes: tuple[str, ...] = ()
+
+
+class ArtifactInfo(Resource):
+    """A content-addressed file of a job."""
+
+    artifact_id: str
+    job_id: str
+    kind: str = Field(description="supernet, model, onnx, torch_export, pytorch, card ...")
+    name: str
+    size_bytes: int
+    created_at: datetime
+    meta: JsonObject = Field(default_factory=dict)
+
+
+class Delivery(Resource):
+    """A network that came out of a job."""
+
+    digest: str
+    text: str
+    weights: Literal["trained", "inherited"]
+    metrics: dict[str, float] = Field(default_factory=dict)
+    parity: dict[str, float] = Field(default_factory=dict, description="Format -> largest difference to the network.")
+    artifacts: dict[str, str] = Field(default_factory=dict, description="Format -> artifact id of the archive.")
+
+
+class ExportState(StrEnum):
+    """Where an export that somebody asked for stands."""
+
+    QUEUED = "QUEUED"
+    RUNNING = "RUNNING"
+    SUCCEEDED = "SUCCEEDED"
+    FAILED = "FAILED"
+
+
+class Export(Resource):
+    """An export that somebody asked for."""
+
+    export_id: str
+    job_id: str
+    digest: str
+    formats: tuple[ExportFormat, ...]
+    weights: Literal["trained", "inherited"]
+    state: ExportState
+    error: str | None = None
+    delivery: Delivery | None = None
+
+
+class Job(Resource):
+    """One search, from spec to delivered models."""
+
+    job_id: str
+    name: str
+    state: JobState
+    reason: str | None = None
+    progress: Progress
+    spec: JsonObject
+    spec_digest: str
+    budget: Budget
+    spent: Spent
+    objectives: tuple[Objective, ...]
+    labels: dict[str, str] = Field(default_factory=dict)
+    version: int = Field(description="Grows with every change a user makes; what If-Match is held against.")
+    created_at: datetime
+    started_at: datetime | None = None
+    finished_at: datetime | None = None
+    preflight: PreflightReport | None = None
+    trust: TrustReport | None = None
+    deliveries: tuple[Delivery, ...] = ()
+
+
+class Event(Resource):
+    """Something that happened in a job. `sequence` counts from 1 in each job."""
+
+    sequence: int
+    job_id: str
+    type: str
+    at: datetime
+    data: JsonObject = Field(default_factory=dict)
+
+
+class Worker(Resource):
+    """A process that does units of work."""
+
+    worker_id: str
+    host: str
+    process_id: int
+    device: str
+    state: Literal["IDLE", "BUSY", "GONE"]
+    unit_id: str | None = None
+    started_at: datetime
+    seen_at: datetime
+
+
+class Unit(Resource):
+    """A unit of work that a worker can lease. `attempt` is the fencing number."""
+
+    unit_id: str
+    job_id: str
+    stage: Phase
+    key: str
+    payload: JsonObject = Field(default_factory=dict)
+    state: UnitState
+    attempt: int = 0
+    result: JsonObject | None = None
+
+
+class UnitPlan(Resource):
+    """A unit of work that a stage asks for; `key` is unique in (job, stage)."""
+
+    key: str
+    payload: JsonObject = Field(default_factory=dict)
+
+
+class DatasetInfo(Resource):
+    """A registered data set."""
+
+    name: str
+    plugin: str
+    config: JsonObject = Field(default_factory=dict)
+    digest: str | None = None
+    num_classes: int | None = None
+    input_shape: tuple[int, ...] | None = None
+    sizes: dict[str, int] = Field(default_factory=dict, description="Samples in train, valid and test.")
+    available: bool = True
+    error: str | None = None
+
+
+class PluginInfo(Resource):
+    """A plug-in as the API lists it."""
+
+    kind: str
+    name: str
+    description: str
+    source: str
+    flags: JsonObject = Field(default_factory=dict)
+    config_schema: JsonObject = Field(default_factory=dict)
+    error: str | None = Field(None, description="Why it does not load.")
+
+
+class Page(Resource, Generic[Item]):
+    """One page of a list; `next_page_token` is absent at the end."""
+
+    items: tuple[Item, ...]
+    next_page_token: str | None = None

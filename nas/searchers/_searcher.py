@@ -1,0 +1,68 @@
+"""What every searcher is: a function of history."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+
+from nas.history import History
+from nas.resources import Fidelity, JsonObject, Objective, Proposal
+from searchspaces import Architecture, Rng, SearchSpace
+
+_TRIES = 64
+
+
+class Searcher(ABC):
+    """Proposes architectures of one space.
+
+    Holds nothing that it could not rebuild from the history: a fresh object with the same history and `rng` proposes
+    the same. A cache keyed on `len(history)` keeps `ask` at O(new).
+    """
+
+    def __init__(self, space: SearchSpace, objectives: Sequence[Objective]) -> None:
+        self.space, self.objectives = space, tuple(objectives)
+
+    @abstractmethod
+    def ask(self, history: History, n: int, rng: Rng) -> list[Proposal]:
+        """Up to `n` proposals, all different and never proposed before; fewer, or none, when the space is used up.
+
+        Args:
+            history: all that was proposed in this job so far.
+            n: how many are wanted.
+            rng: the stream of the job's seed and the number of proposals so far.
+        """
+
+
+def proposal(
+    architecture: Architecture, *, level: str = "supernet", reason: str = "", memo: JsonObject | None = None
+) -> Proposal:
+    """A proposal of one architecture."""
+    return Proposal(
+        text=architecture.text,
+        digest=architecture.digest,
+        fidelity=Fidelity.model_validate({"level": level}),
+        reason=reason,
+        memo=memo or {},
+    )
+
+
+def unseen(
+    space: SearchSpace,
+    history: History,
+    taken: set[str],
+    rng: Rng,
+    draw: Callable[[], Architecture],
+) -> Architecture | None:
+    """An architecture from `draw` that was not proposed before and is not in `taken` (digests).
+
+    Tries `draw` a bounded number of times, then uniform samples, then the first unseen one in the space's order, so
+    that a nearly used-up space ends instead of looping. None when everything has been proposed.
+    """
+    if history.num_distinct + len(taken) >= space.size():
+        return None
+    for attempt in range(2 * _TRIES):
+        found = draw() if attempt < _TRIES else space.sample(rng)
+        if not history.has_seen(found) and found.digest not in taken:
+            return found
+    remaining = (a for a in space.iterate() if not history.has_seen(a) and a.digest not in taken)
+    return next(remaining, None)

@@ -1,0 +1,232 @@
+"""The input contract: what a user writes to ask for a search. Python and YAML are the same; no torch here.
+
+name: digits
+space: {name: nasbench201, config: {channels: 8}}
+dataset: digits
+objectives: {accuracy: max, params: min}
+constraints: ["params <= 200k"]
+budget: {evaluations: 240, epochs: 30, wall_time: 10m}
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, NamedTuple
+
+import yaml
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from searchspaces import SpecError, Violation, violations
+
+Direction = Literal["max", "min"]
+Level = Literal["cost", "proxy", "supernet", "short", "full"]
+ExportFormat = Literal["onnx", "torch_export", "pytorch"]
+JsonValue = Any  # what json.loads gives; pydantic's own JsonValue does not survive schema generation for forms
+
+_SUFFIX = {"": 1, "k": 1e3, "M": 1e6, "G": 1e9, "T": 1e12}
+_CONSTRAINT = re.compile(r"^\s*([A-Za-z_][\w.]*)\s*(<=|>=)\s*([-+]?[\d.]+(?:[eE][-+]?\d+)?)\s*([kMGT%]?)\s*$")
+_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+_DURATION = re.compile(r"^\s*([\d.]+)\s*(s|m|h|d)\s*$")
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class PluginRef(_Part):
+    """A plug-in by name, with its settings. A bare string is a name with the default settings."""
+
+    name: str = Field(min_length=1, max_length=200, description="Name of the plug-in, as listed by `nas plugins list`.")
+    config: dict[str, JsonValue] = Field(default_factory=dict, description="Its settings; unknown keys are refused.")
+
+
+def _plugin_ref(value: object) -> object:
+    return {"name": value} if isinstance(value, str) else value
+
+
+def _seconds(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    match = _DURATION.match(value)
+    if not match:
+        raise ValueError("a number of seconds, or a number with s, m, h or d, such as 10m")
+    return float(match[1]) * _SECONDS[match[2]]
+
+
+Ref = Annotated[PluginRef, BeforeValidator(_plugin_ref)]
+Seconds = Annotated[float, BeforeValidator(_seconds)]
+
+
+class Constraint(NamedTuple):
+    """A bound on a metric, as written in `params <= 200k`."""
+
+    metric: str
+    operator: Literal["<=", ">="]
+    bound: float
+
+    def violation(self, value: float) -> float:
+        """How far `value` lies outside the bound, relative to the bound; 0 when it holds."""
+        excess = value - self.bound if self.operator == "<=" else self.bound - value
+        return max(0.0, excess / abs(self.bound)) if self.bound else max(0.0, excess)
+
+
+def parse_constraint(text: str) -> Constraint:
+    """Read `metric <= number` or `metric >= number`; k, M, G, T multiply, % divides by 100.
+
+    Raises:
+        ValueError: `text` is not written so.
+    """
+    match = _CONSTRAINT.match(text)
+    try:
+        number = float(match[3]) if match else None
+    except ValueError:
+        number = None
+    if match is None or number is None:
+        raise ValueError("`metric <= number` or `metric >= number`, such as `params <= 200k`")
+    factor = 0.01 if match[4] == "%" else _SUFFIX[match[4]]
+    return Constraint(match[1], "<=" if match[2] == "<=" else ">=", number * factor)
+
+
+class Budget(_Part):
+    """How much the job may spend. May be raised on a live or finished job; not part of the spec's hash."""
+
+    evaluations: int = Field(200, ge=1, le=10_000_000, description="Architectures evaluated in the search.")
+    epochs: int = Field(
+        30, ge=1, le=100_000, description="Passes over the training data of the supernet; fixed in steps at preflight."
+    )
+    wall_time: Seconds | None = Field(
+        None, gt=0, description="Seconds (or 10m, 2h ...) after which search and audit end; delivery still runs."
+    )
+
+
+class Training(_Part):
+    """How one stand-alone network is trained."""
+
+    epochs: int = Field(ge=1, le=100_000, description="Passes over the training data.")
+    batch_size: int = Field(64, ge=1, le=65_536, description="Images per step.")
+    learning_rate: float = Field(0.01, gt=0, le=10, description="Peak rate of the one-cycle schedule (AdamW).")
+    weight_decay: float = Field(0.01, ge=0, le=10, description="Decoupled weight decay.")
+    label_smoothing: float = Field(0.05, ge=0, lt=1, description="Mass spread over the other classes.")
+    augment: bool = Field(True, description="Random shifts, and flips where the data set allows them.")
+
+
+class Supernet(_Part):
+    """How the shared weights come to be: trained by a recipe, or taken from another job."""
+
+    recipe: Ref = Field(PluginRef(name="pada"), description="Training recipe.")
+    batch_size: int = Field(64, ge=1, le=65_536, description="Images per step.")
+    learning_rate: float = Field(0.05, gt=0, le=10, description="Peak rate of SGD, cosine to zero.")
+    momentum: float = Field(0.9, ge=0, lt=1, description="Momentum of SGD.")
+    weight_decay: float = Field(2.5e-4, ge=0, le=1, description="L2 penalty, on the parameters of the path.")
+    clip_norm: float = Field(5.0, gt=0, le=1e6, description="Largest norm of the path's gradient.")
+    augment: bool = Field(True, description="Random shifts, and flips where the data set allows them.")
+    from_job: str | None = Field(
+        None, alias="from", description="Search the supernet of this finished job again, without training."
+    )
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, populate_by_name=True)
+
+
+class Audit(_Part):
+    """Really trained networks that say how far the ranking can be trusted. They never enter the front."""
+
+    networks: int = Field(30, ge=0, le=10_000, description="Half from the front, half stratified over cost.")
+    training: Training = Field(Training(epochs=5), description="Short training, the same for all.")
+
+
+class Deliver(_Part):
+    """What comes out: networks of the front, trained, checked and exported."""
+
+    networks: int = Field(1, ge=0, le=100, description="Points of the front to deliver, spread over it; best first.")
+    training: Training = Field(Training(epochs=60), description="Final training on train + valid.")
+    formats: tuple[ExportFormat, ...] = Field(("onnx", "torch_export", "pytorch"), description="Export formats.")
+
+
+class JobSpec(_Part):
+    """One search, from data to delivered models.
+
+    >>> JobSpec.from_mapping({"dataset": "digits", "objectives": {"accuracy": "max"}}).searcher.name
+    'nsga2'
+    """
+
+    name: str = Field("search", min_length=1, max_length=200, description="What people call it.")
+    space: Ref = Field(PluginRef(name="nasbench201"), description="Search space.")
+    dataset: Ref = Field(description="A registered data set by name, or (embedded mode) a plug-in with its path.")
+    task: Ref = Field(PluginRef(name="classification"), description="What a batch means.")
+    objectives: dict[str, Direction] = Field(
+        {"accuracy": "max", "params": "min"}, min_length=1, max_length=8, description="Metric: max or min."
+    )
+    constraints: tuple[str, ...] = Field((), max_length=32, description="Bounds, such as `params <= 200k`.")
+    supernet: Supernet = Field(default_factory=Supernet, description="Shared weights.")
+    evaluator: Ref = Field(PluginRef(name="supernet"), description="What measures a proposed architecture.")
+    searcher: Ref = Field(PluginRef(name="nsga2"), description="What proposes architectures.")
+    batch: int = Field(8, ge=1, le=10_000, description="Architectures proposed and evaluated at a time.")
+    budget: Budget = Field(default_factory=Budget, description="What the job may spend.")
+    audit: Audit = Field(default_factory=Audit, description="Check of the ranking against trained networks.")
+    deliver: Deliver = Field(default_factory=Deliver, description="What comes out.")
+    seed: int = Field(0, ge=0, lt=2**32, description="Root of every random stream.")
+    device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$", description="auto takes CUDA where there is one.")
+    precision: Literal["auto", "fp32", "bf16"] = Field("auto", description="auto: bf16 where the device gains by it.")
+    labels: dict[str, str] = Field(default_factory=dict, max_length=64, description="Free labels to find it by.")
+
+    @field_validator("constraints")
+    @classmethod
+    def _constraints_read(cls, texts: tuple[str, ...]) -> tuple[str, ...]:
+        for text in texts:
+            parse_constraint(text)
+        return texts
+
+    @model_validator(mode="after")
+    def _one_source_of_weights(self) -> JobSpec:
+        if self.supernet.from_job and self.supernet.recipe != PluginRef(name="pada"):
+            raise ValueError("either supernet.from or supernet.recipe, not both")
+        return self
+
+    def bounds(self) -> tuple[Constraint, ...]:
+        """The constraints, read."""
+        return tuple(parse_constraint(text) for text in self.constraints)
+
+    def digest(self) -> str:
+        """SHA-256 of all but name, labels and budget: what is frozen at admission."""
+        return digest_of(self.to_mapping(), without=("name", "labels", "budget"))
+
+    def to_mapping(self) -> dict[str, JsonValue]:
+        """Plain values, as YAML and JSON hold them."""
+        return self.model_dump(mode="json", by_alias=True)
+
+    @classmethod
+    def from_mapping(cls, mapping: Mapping[str, object]) -> JobSpec:
+        """Check plain values.
+
+        Raises:
+            SpecError: with one violation for every field that is wrong.
+        """
+        try:
+            return cls.model_validate(mapping)
+        except ValidationError as error:
+            raise SpecError(violations(error)) from error
+
+    @classmethod
+    def from_yaml(cls, path: str | Path) -> JobSpec:
+        """Read a YAML file.
+
+        Raises:
+            SpecError: the file is missing, is no YAML mapping, or a field is wrong.
+        """
+        try:
+            loaded = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+            raise SpecError([Violation("(file)", str(path), f"a readable YAML file ({error})")]) from error
+        if not isinstance(loaded, dict):
+            raise SpecError([Violation("(file)", str(path), "a YAML mapping, see examples/digits.yaml")])
+        return cls.from_mapping(loaded)
+
+
+def digest_of(mapping: Mapping[str, JsonValue], *, without: tuple[str, ...] = ()) -> str:
+    """SHA-256 of a mapping's canonical JSON, less the named keys."""
+    kept = {key: value for key, value in mapping.items() if key not in without}
+    return hashlib.sha256(json.dumps(kept, sort_keys=True, separators=(",", ":")).encode()).hexdigest()

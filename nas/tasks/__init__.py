@@ -1,0 +1,11 @@
+"""What a batch means: loss, metrics, example input. PLUG-IN FOLDER: one task per file.
+
+A plug-in's `create(config, dataset)` gives a `Task`; flag `metrics` lists what it measures.
+"""
+
+from nas.tasks._task import Task
+from searchspaces import Registry
+
+REGISTRY: Registry[Task] = Registry("tasks", "nas.tasks")
+
+__all__ = ["REGISTRY", "Task"]

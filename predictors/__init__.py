@@ -1,0 +1,1 @@
+"""A number about an architecture, without training it: costs, and how far a ranking can be trusted."""

@@ -1,0 +1,46 @@
+"""What every supernet is: one set of shared weights that can run any architecture of its space."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+from searchspaces._architecture import Architecture
+from searchspaces._space import SearchSpace
+
+
+@dataclass(frozen=True)
+class Mixture:
+    """A soft choice: for every decision a weight for each of its options (`number of options`, gradients flow)."""
+
+    weights: Mapping[str, Tensor]
+
+
+Choice = Architecture | Mixture
+
+
+class Supernet(nn.Module, ABC):
+    """Shared weights of a space. The choice is an argument of `forward`, never a state set from afar."""
+
+    def __init__(self, space: SearchSpace) -> None:
+        super().__init__()
+        self.space = space
+
+    @abstractmethod
+    def forward(self, x: Tensor, choice: Choice) -> Tensor:
+        """Logits, `batch x classes`. An Architecture runs only its operations; a Mixture the weighted sum of all."""
+
+    @abstractmethod
+    def extract(self, architecture: Architecture) -> nn.Module:
+        """The stand-alone network with copies of the inherited weights and the same settings, equal in function."""
+
+    @abstractmethod
+    def restrict(self, space: SearchSpace) -> Supernet:
+        """A supernet over a sub-space (see `SearchSpace.partition`) with copies of the weights that it still needs."""
+
+    @abstractmethod
+    def parameters_of(self, decision: str, option: str) -> Iterator[nn.Parameter]:
+        """The weights that only this option of this decision uses, in all cells; none for a parameter-free option."""
