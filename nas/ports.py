@@ -18,11 +18,13 @@ from nas.resources import (
     Job,
     JsonObject,
     ParetoFront,
+    Phase,
     PreflightReport,
     Proposal,
     Settlement,
     TrustReport,
     Unit,
+    UnitPlan,
 )
 from nas.spec import Level
 
@@ -113,3 +115,31 @@ class Artifacts(Protocol):
 
     def path(self, artifact_id: str) -> Path:
         """A local, whole copy to read. Raises NotFound, or StoreError when its content does not match its name."""
+
+
+class JobView(Protocol):
+    """A job as the planner of its next stage sees it."""
+
+    def job(self) -> Job: ...
+
+    def front(self) -> ParetoFront: ...
+
+    def candidates(self) -> list[Candidate]: ...
+
+    def settled(self, level: Level) -> list[Evaluation]: ...
+
+    def results(self, phase: Phase) -> list[JsonObject]:
+        """Results of the finished units of a stage, in order of their keys; the newest round only."""
+
+    def find_output(self, phase: Phase, output_key: str) -> JsonObject | None:
+        """Result of any job's finished unit of this stage whose result carries `output_key`; None when there is none."""
+
+
+class Planner(Protocol):
+    """Says what a job does next. `nas.job` implements it; it is the only one that knows the order."""
+
+    def stages(self, job: Job) -> Sequence[Phase]:
+        """The stages of a job, in order."""
+
+    def plan(self, phase: Phase, view: JobView) -> list[UnitPlan]:
+        """The units of work of a stage; none when there is nothing to do in it."""
