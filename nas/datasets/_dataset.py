@@ -39,7 +39,7 @@ class Dataset:
     """Train and valid splits; the test split only by an explicit call.
 
     Attributes:
-        digest: SHA-256 over all images and labels, with the split.
+        digest: SHA-256 over the images, labels and ids of train and valid, so over the split too.
         mean, std: per channel, of the train split, on the scale 0 to 1.
         flips: whether a mirrored image means the same.
         max_shift: largest random shift in pixels that keeps the meaning.

@@ -1,0 +1,156 @@
+"""From checked arrays to a Dataset: splitting, limiting, statistics, digests, and the refusals of bad input."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from nas.datasets._dataset import Dataset, Images, Integers, Split, stratified_split
+from nas.streams import stream
+from searchspaces import DataError
+
+
+class Augmentation(NamedTuple):
+    """Which changes of an image keep its meaning."""
+
+    flips: bool
+    max_shift: int
+
+
+def assemble(
+    name: str,
+    splits: Sequence[Split],
+    class_names: Sequence[str],
+    *,
+    load_test: Callable[[], Split],
+    augmentation: Augmentation,
+    limit: int | None = None,
+    seed: int = 0,
+) -> Dataset:
+    """The Dataset of a train and a valid split.
+
+    `limit` caps the images of the train split and of the valid split, each stratified over the classes.
+
+    Raises:
+        DataError: a split is empty, its images differ in shape from the other's, or a class has no training image.
+    """
+    train, valid = (limited(split, limit, seed=seed) for split in splits)
+    for split, what in ((train, "train"), (valid, "valid")):
+        check_split(split, len(class_names), f"the {what} split of {name}")
+    if train.images.shape[1:] != valid.images.shape[1:]:
+        raise DataError(
+            f"{name}: training images are {train.images.shape[1:]} but validation images {valid.images.shape[1:]}; "
+            "give both the same channels, height and width."
+        )
+    absent = sorted(set(range(len(class_names))) - set(np.unique(train.labels).tolist()))
+    if absent:
+        raise DataError(
+            f"{name}: class {class_names[absent[0]]!r} has no training image; give at least one of every class"
+            f"{', or raise the limit' if limit else ''}."
+        )
+    mean, std = statistics(train.images)
+    return Dataset(
+        name=name,
+        train=train,
+        valid=valid,
+        class_names=tuple(class_names),
+        digest=digest_of_splits(train, valid),
+        mean=mean,
+        std=std,
+        flips=augmentation.flips,
+        max_shift=augmentation.max_shift,
+        load_test=load_test,
+    )
+
+
+def check_split(split: Split, num_classes: int, what: str) -> None:
+    """Refuse an empty split, and labels outside 0 .. number of classes - 1.
+
+    Raises:
+        DataError: with what was found and what is expected.
+    """
+    if len(split) == 0:
+        raise DataError(f"{what} is empty; give at least one image of every class.")
+    low, high = int(split.labels.min()), int(split.labels.max())
+    if low < 0 or high >= num_classes:
+        raise DataError(
+            f"{what} has the label {low if low < 0 else high}, outside 0 to {num_classes - 1} for {num_classes} "
+            "classes; number the classes from 0."
+        )
+
+
+def parts(split: Split, indices: Sequence[Integers]) -> list[Split]:
+    """One Split for each array of indices; ids go along."""
+    return [Split(split.images[i], split.labels[i], split.ids[i]) for i in indices]
+
+
+def divide(split: Split, fractions: tuple[float, ...], *, seed: int, what: str) -> list[Split]:
+    """Stratified disjoint parts that together are `split`; the same for the same seed.
+
+    Raises:
+        DataError: a class has too few images for every part to get one.
+    """
+    labels, counts = np.unique(split.labels, return_counts=True)
+    indices = stratified_split(split.labels, fractions, stream(seed, "split"))
+    for part, fraction in zip(indices, fractions, strict=True):
+        poor = np.setdiff1d(labels, split.labels[part])
+        if fraction and len(poor):
+            found = int(counts[labels == poor[0]][0])
+            raise DataError(
+                f"{what}: class {int(poor[0])} has only {found} image(s), too few to split {fractions}; "
+                "add images of it, or give the splits yourself."
+            )
+    return parts(split, indices)
+
+
+def limited(split: Split, limit: int | None, *, seed: int) -> Split:
+    """At most `limit` samples, stratified over the classes; the same for the same seed."""
+    if limit is None or len(split) <= limit:
+        return split
+    fractions = (limit / len(split), 1 - limit / len(split))
+    kept = stratified_split(split.labels, fractions, stream(seed, "limit"))[0]
+    if len(kept) > limit:
+        kept = np.sort(stream(seed, "limit", "excess").permutation(kept)[:limit])
+    return parts(split, [kept])[0]
+
+
+def statistics(images: Images) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and standard deviation per channel on the scale 0 to 1; a constant channel gets deviation 1.
+
+    From the histogram of the 256 values, so that no float copy of the images is made.
+    """
+    levels = np.arange(256) / 255.0
+    means, deviations = [], []
+    for channel in range(images.shape[1]):
+        counts = np.bincount(images[:, channel].ravel(), minlength=256).astype(float)
+        mean = float(counts @ levels / counts.sum())
+        variance = float(counts @ (levels - mean) ** 2 / counts.sum())
+        means.append(mean)
+        deviations.append(variance**0.5 if variance > 0 else 1.0)
+    return tuple(means), tuple(deviations)
+
+
+def digest_of_splits(*splits: Split) -> str:
+    """SHA-256 over shapes, images, labels and ids of the splits, in order."""
+    found = hashlib.sha256()
+    for split in splits:
+        found.update(repr(split.images.shape).encode())
+        for array in (split.images, split.labels, split.ids):
+            found.update(np.ascontiguousarray(array).data)
+    return found.hexdigest()
+
+
+def as_split(images: Images, labels: npt.NDArray[np.integer], *, first_id: int = 0) -> Split:
+    """A Split whose ids count from `first_id` in the order of the arrays; `images` are `N x C x H x W` uint8."""
+    ids = np.arange(first_id, first_id + len(labels), dtype=np.int64)
+    return Split(np.ascontiguousarray(images), labels.astype(np.int64), ids)
+
+
+def with_ids(split: Split, ids: Integers) -> Split:
+    """The same samples under other ids."""
+    return replace(split, ids=ids)
