@@ -1,0 +1,1 @@
+"""What is fast and what is true: each command prints its own baseline beside its figure."""
