@@ -131,8 +131,10 @@ class JobView(Protocol):
     def results(self, phase: Phase) -> list[JsonObject]:
         """Results of the finished units of a stage, in order of their keys; the newest round only."""
 
-    def find_output(self, phase: Phase, output_key: str) -> JsonObject | None:
-        """Result of any job's finished unit of this stage whose result carries `output_key`; None when there is none."""
+    def find_output(
+        self, phase: Phase, *, output_key: str | None = None, job_id: str | None = None
+    ) -> JsonObject | None:
+        """The newest result of a finished unit of this stage, of any job: by its `output_key`, or by the job's id."""
 
 
 class Planner(Protocol):

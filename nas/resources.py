@@ -235,6 +235,7 @@ class PreflightReport(Resource):
     largest_path_bytes: int | None = None
     train_steps: int | None = None
     expected_seconds: float | None = None
+    phase_seconds: dict[str, float] = Field(default_factory=dict, description="Expected seconds of each phase.")
     notes: tuple[str, ...] = ()
 
 

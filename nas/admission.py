@@ -1,0 +1,115 @@
+"""What a spec must pass before a job is made of it: every name, every setting, every metric, and the constraints."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from nas.plugins import registry
+from nas.resources import DatasetInfo, Objective
+from nas.spec import JobSpec, Level, PluginRef
+from searchspaces import ConfigError, DataError, Plugin, SpecError, UnknownPlugin, Violation
+
+
+def admit(
+    mapping: Mapping[str, object] | JobSpec,
+    *,
+    datasets: Mapping[str, DatasetInfo],
+    embedded: bool = True,
+    has_supernet: Callable[[str], bool] | None = None,
+) -> tuple[JobSpec, tuple[Objective, ...]]:
+    """The frozen spec of a job, with its data set resolved to a plug-in, and what its objectives mean.
+
+    Args:
+        mapping: what the user wrote.
+        datasets: the registered data sets by name.
+        embedded: whether a spec may name files of this machine.
+        has_supernet: whether the job of that id has a trained supernet; asked for `supernet.from`.
+
+    Raises:
+        SpecError: with every violation.
+    """
+    spec = mapping if isinstance(mapping, JobSpec) else JobSpec.from_mapping(mapping)
+    found: list[Violation] = []
+    spec = _resolve_dataset(spec, datasets, embedded, found)
+    for kind, field, ref in _references(spec):
+        _check_plugin(kind, field, ref, found)
+    origin = spec.supernet.from_job
+    if origin and has_supernet is not None and not has_supernet(origin):
+        found.append(Violation("supernet.from", repr(origin), "the id of a job whose supernet is trained"))
+    if found:
+        raise SpecError(found)
+    levels = metric_levels(spec)
+    for field, metric in _metrics(spec):
+        if metric not in levels:
+            found.append(Violation(field, repr(metric), f"one of {', '.join(sorted(levels))}"))
+    if found:
+        raise SpecError(found)
+    return spec, objectives_of(spec)
+
+
+def metric_levels(spec: JobSpec) -> dict[str, Level]:
+    """Metric -> the level it is read at while searching: costs at `cost`, the rest at the evaluator's level."""
+    flags = registry("evaluators")[spec.evaluator.name].flags
+    level: Any = flags["level"]
+    metrics: Any = flags["metrics"]
+    known: dict[str, Level] = {metric: level for metric in metrics}
+    known.update({metric: "cost" for metric in registry("costs")})
+    return known
+
+
+def objectives_of(spec: JobSpec) -> tuple[Objective, ...]:
+    """The objectives with the level each is read at."""
+    levels = metric_levels(spec)
+    return tuple(
+        Objective(metric=metric, level=levels[metric], direction=direction)
+        for metric, direction in spec.objectives.items()
+    )
+
+
+def _references(spec: JobSpec) -> Iterator[tuple[str, str, PluginRef]]:
+    yield "spaces", "space", spec.space
+    yield "datasets", "dataset", spec.dataset
+    yield "tasks", "task", spec.task
+    yield "recipes", "supernet.recipe", spec.supernet.recipe
+    yield "evaluators", "evaluator", spec.evaluator
+    yield "searchers", "searcher", spec.searcher
+
+
+def _metrics(spec: JobSpec) -> Iterator[tuple[str, str]]:
+    for metric in spec.objectives:
+        yield f"objectives.{metric}", metric
+    for number, constraint in enumerate(spec.bounds()):
+        yield f"constraints.{number}", constraint.metric
+
+
+def _resolve_dataset(
+    spec: JobSpec, datasets: Mapping[str, DatasetInfo], embedded: bool, found: list[Violation]
+) -> JobSpec:
+    ref = spec.dataset
+    known = datasets.get(ref.name)
+    if known is not None and not ref.config:
+        resolved = PluginRef(name=known.plugin, config=known.config)
+        return spec.model_copy(update={"dataset": resolved})
+    if ref.config.get("path") and not embedded:
+        found.append(Violation("dataset.config.path", repr(ref.config["path"]), "the name of a registered data set"))
+    if known is None and ref.name not in registry("datasets"):
+        names = sorted({*datasets, *registry("datasets")})
+        allowed = f"one of {', '.join(names)}; add yours with `nas data add NAME PATH`"
+        found.append(Violation("dataset", repr(ref.name), allowed))
+    return spec
+
+
+def _check_plugin(kind: str, field: str, ref: PluginRef, found: list[Violation]) -> None:
+    plugins = registry(kind)
+    if kind == "datasets" and ref.name not in plugins:
+        return  # said already, with the registered names
+    try:
+        plugin: Plugin[Any] = plugins[ref.name]
+        plugin.configure(ref.config)
+    except UnknownPlugin:
+        found.append(Violation(field, repr(ref.name), f"one of {', '.join(plugins)}"))
+    except ConfigError as error:
+        found.extend(Violation(f"{field}.config.{v.field}", v.value, v.allowed) for v in error.violations)
+    except DataError as error:
+        found.append(Violation(field, repr(ref.name), str(error)))

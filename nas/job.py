@@ -1,0 +1,53 @@
+"""A job, from spec to delivered models: which stages, in which order, and how one unit of work is done.
+
+The only place that knows the order. What a stage does is in `nas.stages`, what it needs from outside in `nas.ports`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from nas.admission import admit
+from nas.ports import JobView
+from nas.resources import Job, JsonObject, Phase, UnitPlan
+from nas.spec import JobSpec
+from nas.stages._audit import AuditStage
+from nas.stages._context import Stage, UnitContext
+from nas.stages._deliver import DeliverStage
+from nas.stages._preflight import PreflightStage, preflight
+from nas.stages._search import SearchStage
+from nas.stages._supernet import SupernetStage
+
+STAGES: dict[Phase, Stage] = {
+    Phase.PREFLIGHT: PreflightStage(),
+    Phase.SUPERNET: SupernetStage(),
+    Phase.SEARCH: SearchStage(),
+    Phase.AUDIT: AuditStage(),
+    Phase.DELIVER: DeliverStage(),
+}
+
+
+class JobPlanner:
+    """Says what a job does next (`nas.ports.Planner`)."""
+
+    def stages(self, job: Job) -> Sequence[Phase]:
+        """All stages in order; one that has nothing to do plans no units and is passed."""
+        return tuple(STAGES)
+
+    def plan(self, phase: Phase, view: JobView) -> list[UnitPlan]:
+        """The units of work of a stage."""
+        return STAGES[phase].plan(JobSpec.from_mapping(view.job().spec), view)
+
+
+def run_unit(context: UnitContext) -> JsonObject:
+    """Do one unit of work; its result.
+
+    Raises:
+        Cancelled: it was asked to end before it was done; checkpoints and pending evaluations are kept.
+        LeaseLost: another worker has it now.
+        NASError: it cannot be done, and trying again would not help.
+    """
+    return STAGES[context.unit.stage].run(context)
+
+
+__all__ = ["STAGES", "JobPlanner", "UnitContext", "admit", "preflight", "run_unit"]

@@ -1,0 +1,184 @@
+"""AUDIT: train a few networks for real, and say how far the ranking can be trusted."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from nas.evaluators import REGISTRY as EVALUATORS
+from nas.evaluators import EvaluationContext, Evaluator, Request
+from nas.ports import Control, JobView
+from nas.resources import (
+    Candidate,
+    Correlation,
+    Evaluation,
+    EvaluationState,
+    Fidelity,
+    JsonObject,
+    Objective,
+    Phase,
+    Proposal,
+    Settlement,
+    TrustReport,
+    UnitPlan,
+)
+from nas.spec import JobSpec
+from nas.stages._context import UnitContext
+from nas.stages._search import free_costs
+from nas.streams import stream
+
+_PER_UNIT = 8
+_ENOUGH = 30
+_TRUTH = "accuracy@short"
+
+
+class AuditStage:
+    """Units of a few networks each, so that many workers share the training."""
+
+    def plan(self, spec: JobSpec, view: JobView) -> list[UnitPlan]:
+        chosen = audited(view.candidates(), view.job().objectives, spec)
+        chunks = [chosen[start : start + _PER_UNIT] for start in range(0, len(chosen), _PER_UNIT)]
+        return [
+            UnitPlan(key=f"audit-{number:04d}", payload={"texts": [candidate.text for candidate in chunk]})
+            for number, chunk in enumerate(chunks)
+        ]
+
+    def run(self, context: UnitContext) -> JsonObject:
+        spec, space = context.spec, context.bench.space
+        fidelity = Fidelity(level="short", resources={"epochs": spec.audit.training.epochs})
+        texts: list[str] = context.unit.payload["texts"]
+        architectures = [space.parse(text) for text in texts]
+        context.journal.propose(
+            [Proposal(text=a.text, digest=a.digest, fidelity=fidelity, reason="audit") for a in architectures]
+        )
+        mine = {architecture.digest for architecture in architectures}
+        evaluator: Evaluator = EVALUATORS["standalone"](
+            {"level": "short", "training": spec.audit.training.model_dump()}, context.bench
+        )
+        for evaluation in context.journal.pending("short"):
+            if evaluation.proposal.digest in mine:
+                if context.must_leave():
+                    raise context.leave()
+                if context.control() is Control.STOP or context.out_of_time():
+                    break
+                self._audit_one(context, evaluator, evaluation)
+        report = trust_report(context.view, spec)
+        context.journal.report(report)
+        return {"audited": report.audited}
+
+    def _audit_one(self, context: UnitContext, evaluator: Evaluator, evaluation: Evaluation) -> None:
+        began = time.monotonic()
+        request = Request(
+            evaluation.evaluation_id,
+            context.bench.space.parse(evaluation.proposal.text),
+            evaluation.proposal.fidelity,
+            evaluation.proposal.replicate,
+        )
+        settings = EvaluationContext(seed=context.spec.seed, should_stop=context.must_leave)
+        for outcome in evaluator.evaluate([request], settings):
+            state = EvaluationState.FAILED if outcome.error else EvaluationState.FINISHED
+            context.journal.settle(
+                [
+                    Settlement(
+                        evaluation_id=outcome.evaluation_id,
+                        state=state,
+                        measurements=outcome.measurements,
+                        error=outcome.error,
+                        seconds=time.monotonic() - began,
+                    )
+                ]
+            )
+            self._tell(context, evaluation, {m.metric: m.value for m in outcome.measurements})
+
+    def _tell(self, context: UnitContext, evaluation: Evaluation, values: dict[str, float]) -> None:
+        settled = context.journal.settled("short")
+        done, total = len(settled), context.spec.audit.networks
+        each = float(np.mean([e.seconds for e in settled if e.seconds])) if settled else 0.0
+        context.journal.progress(
+            phase=Phase.AUDIT,
+            fraction=min(1.0, done / max(1, total)),
+            message="training networks to check the ranking",
+            seconds_left=max(0, total - done) * each + context.seconds_after(Phase.AUDIT),
+            audited=done,
+            audits_total=total,
+        )
+        data = {"digest": evaluation.proposal.digest, "done": done, "total": total, **values}
+        context.journal.event("audit", data)
+
+
+def audited(candidates: Sequence[Candidate], objectives: Sequence[Objective], spec: JobSpec) -> list[Candidate]:
+    """Which candidates are trained for real: half from the front, half stratified over the first cost."""
+    num_networks = spec.audit.networks
+    scored = [c for c in candidates if all(objective.key in c.values for objective in objectives)]
+    on_front = sorted((c for c in scored if c.on_front), key=lambda c: c.number)
+    rng = stream(spec.seed, "audit")
+    half = min(len(on_front), -(-num_networks // 2))
+    chosen = (
+        [on_front[i] for i in np.unique(np.linspace(0, len(on_front) - 1, half).round().astype(int))] if half else []
+    )
+    others = [c for c in scored if c.digest not in {kept.digest for kept in chosen}]
+    by_cost = sorted(others, key=lambda c: (c.values.get(_cost_key(objectives), 0.0), c.number))
+    strata = np.array_split(np.arange(len(by_cost)), min(len(by_cost), num_networks - len(chosen)) or 1)
+    chosen += [by_cost[int(rng.choice(stratum))] for stratum in strata if len(stratum)] if by_cost else []
+    return chosen[:num_networks]
+
+
+def _cost_key(objectives: Sequence[Objective]) -> str:
+    costs = [objective.key for objective in objectives if objective.level == "cost"]
+    return costs[0] if costs else f"{free_costs()[0]}@cost"
+
+
+def trust_report(view: JobView, spec: JobSpec) -> TrustReport:
+    """Agreement of everything that ranks the candidates with the audited networks, beside the free baselines."""
+    rows = [c for c in view.candidates() if _TRUTH in c.values]
+    truth = np.array([c.values[_TRUTH] for c in rows])
+    level = EVALUATORS[spec.evaluator.name].flags["level"]
+    rankers: dict[str, npt.NDArray[np.float64]] = {}
+    for name, key, sign in (
+        (f"accuracy@{level}", f"accuracy@{level}", 1.0),
+        (f"-loss@{level}", f"loss@{level}", -1.0),
+        *((metric, f"{metric}@cost", 1.0) for metric in free_costs()),
+    ):
+        if rows and all(key in c.values for c in rows):
+            rankers[name] = sign * np.array([c.values[key] for c in rows])
+    rankers["random"] = stream(spec.seed, "trust", "random").random(len(rows))
+    correlations = tuple(_correlation(name, scores, truth, spec.seed) for name, scores in rankers.items())
+    return TrustReport(
+        audited=len(rows),
+        verdict=_verdict(correlations, len(rows)),
+        truth=f"validation accuracy after {spec.audit.training.epochs} epochs of training alone",
+        rankers=correlations,
+    )
+
+
+def _correlation(name: str, scores: npt.NDArray[np.float64], truth: npt.NDArray[np.float64], seed: int) -> Correlation:
+    from predictors.ranking import kendall, kendall_interval, kendall_top_decile, spearman
+
+    return Correlation(
+        ranker=name,
+        kendall=kendall(scores, truth),
+        interval=kendall_interval(scores, truth, rng=stream(seed, "trust", name)),
+        spearman=spearman(scores, truth),
+        kendall_top_decile=kendall_top_decile(scores, truth),
+    )
+
+
+def _verdict(rankers: Sequence[Correlation], num_audited: int) -> str:
+    """In words, against the best free baseline."""
+    if num_audited < _ENOUGH:
+        return (
+            f"too few: {num_audited} audited networks, {_ENOUGH} are needed to say how far the ranking can be trusted"
+        )
+    used, *others = rankers
+    free = [r for r in others if r.ranker in free_costs() and r.kendall is not None]
+    if used.kendall is None or not free:
+        return "undefined: the audited networks, or their scores, do not differ"
+    best = max(free, key=lambda r: r.kendall or 0.0)
+    how = "better than" if used.kendall > (best.kendall or 0.0) else "no better than"
+    return (
+        f"{used.ranker} ranks {how} counting {best.ranker} "
+        f"(Kendall tau {used.kendall:.2f} against {best.kendall:.2f}, {num_audited} audited networks)"
+    )

@@ -1,0 +1,111 @@
+"""What every stage works with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from nas.ports import Artifacts, Checkpoints, Control, Journal, JobView
+from nas.resources import Job, JsonObject, Phase, Unit, UnitPlan
+from nas.spec import JobSpec, digest_of
+from searchspaces import Cancelled
+
+if TYPE_CHECKING:
+    from nas.workbench import Workbench
+
+
+@dataclass
+class UnitContext:
+    """One leased unit: the store behind it, a scratch folder, and the device it may use."""
+
+    journal: Journal
+    checkpoints: Checkpoints
+    artifacts: Artifacts
+    view: JobView
+    scratch: Path
+    device: str | None = None
+    should_yield: Callable[[], bool] = lambda: False
+
+    @cached_property
+    def job(self) -> Job:
+        """The job as it stood when the unit began; the spec never changes, budgets may (ask the journal)."""
+        return self.journal.job()
+
+    @cached_property
+    def spec(self) -> JobSpec:
+        return JobSpec.from_mapping(self.job.spec)
+
+    @property
+    def unit(self) -> Unit:
+        return self.journal.unit
+
+    @cached_property
+    def bench(self) -> Workbench:
+        """Space, data set, task and device; with the trained supernet where the job has one."""
+        from nas.workbench import Workbench
+
+        outputs = self.view.results(Phase.SUPERNET)
+        file = self.artifacts.path(outputs[-1]["artifact_id"]) if outputs else None
+        return Workbench(self.spec, supernet_file=file, device=self.device)
+
+    def control(self) -> Control:
+        """What the user wants; a worker that is to shut down reads as PAUSE."""
+        wanted = self.journal.control()
+        return Control.PAUSE if wanted is Control.GO and self.should_yield() else wanted
+
+    def must_leave(self) -> bool:
+        """Whether the unit has to be given back now: paused, cancelled, or the worker shuts down."""
+        return self.control() in (Control.PAUSE, Control.CANCEL)
+
+    def must_end(self) -> bool:
+        """Whether no more work is to be begun: `must_leave`, or the user asked to stop."""
+        return self.control() is not Control.GO
+
+    def leave(self) -> Cancelled:
+        """The error that gives the unit back to the store; its checkpoints and pending evaluations stay."""
+        return Cancelled(f"unit {self.unit.unit_id} was asked to end before it was done.")
+
+    def out_of_time(self) -> bool:
+        """Whether the job's wall-time budget is spent. Asked of the store: other workers spend it too."""
+        job = self.journal.job()
+        return job.budget.wall_time is not None and job.spent.wall_seconds >= job.budget.wall_time
+
+    def seconds_after(self, phase: Phase) -> float:
+        """Expected seconds of the phases after this one, as preflight saw them."""
+        report = self.journal.job().preflight
+        later = list(Phase)[list(Phase).index(phase) + 1 :]
+        return sum((report.phase_seconds if report else {}).get(name, 0.0) for name in later)
+
+
+class Stage(Protocol):
+    """A step of a job."""
+
+    def plan(self, spec: JobSpec, view: JobView) -> list[UnitPlan]:
+        """The units of work; none when there is nothing to do."""
+
+    def run(self, context: UnitContext) -> JsonObject:
+        """Do one unit; its result. Raises Cancelled when it has to be given back unfinished."""
+
+
+def output_key(spec: JobSpec, epochs: int) -> str:
+    """What a trained supernet is known by: everything that its weights depend on."""
+    parts: dict[str, Any] = {
+        "space": spec.space.model_dump(mode="json"),
+        "dataset": spec.dataset.model_dump(mode="json"),
+        "task": spec.task.model_dump(mode="json"),
+        "supernet": spec.supernet.model_dump(mode="json", exclude={"from_job"}),
+        "precision": spec.precision,
+        "seed": spec.seed,
+        "epochs": epochs,
+        "code": code_version(),
+    }
+    return digest_of(parts)
+
+
+def code_version() -> str:
+    """Version of the installed distribution."""
+    return version("nas-service")

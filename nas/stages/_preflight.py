@@ -1,0 +1,227 @@
+"""PREFLIGHT: what a job will meet, measured before anything is spent."""
+
+from __future__ import annotations
+
+import itertools
+import statistics
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from nas.evaluators import REGISTRY as EVALUATORS
+from nas.ports import JobView
+from nas.resources import CostRange, JsonObject, Phase, PreflightReport, UnitPlan
+from nas.spec import Constraint, JobSpec
+from nas.stages._search import needed_costs
+from nas.streams import stream
+from searchspaces import Architecture, InfeasibleSpace
+
+if TYPE_CHECKING:
+    from nas.stages._context import UnitContext
+    from nas.workbench import Workbench
+    from predictors.costs import Cost
+
+_SAMPLE = 400
+_MEASURED_SAMPLE = 10
+_EXHAUSTIVE = 20_000
+_TIMED_PATHS = 8
+_TRAINING_SHARE = 0.5
+
+
+class PreflightStage:
+    """One unit: its report is kept with the job, and it fixes the length of the supernet's training."""
+
+    def plan(self, spec: JobSpec, view: JobView) -> list[UnitPlan]:
+        return [UnitPlan(key="preflight")]
+
+    def run(self, context: UnitContext) -> JsonObject:
+        earlier = context.view.results(Phase.PREFLIGHT)
+        if earlier:  # a raised budget searches on; what was fixed stays fixed
+            return earlier[-1]
+        context.journal.progress(phase=Phase.PREFLIGHT, message="measuring costs, memory and speed")
+        report = preflight(context.spec, bench=context.bench)
+        context.journal.report(report)
+        if report.satisfiable is False:
+            raise InfeasibleSpace("the constraints cannot be met: " + "; ".join(report.notes) + ".")
+        context.journal.progress(phase=Phase.PREFLIGHT, fraction=1.0, seconds_left=report.expected_seconds)
+        steps = report.train_steps or 0
+        return {"epochs": steps // steps_per_epoch(context.spec, len(context.bench.dataset.train))}
+
+
+def steps_per_epoch(spec: JobSpec, num_samples: int) -> int:
+    """Steps of one pass over the training data; the last batch may be smaller."""
+    return -(-num_samples // spec.supernet.batch_size)
+
+
+def preflight(spec: JobSpec, *, bench: Workbench | None = None) -> PreflightReport:
+    """The report of a spec: spread of every cost, whether the constraints can be met, memory, expected time.
+
+    Raises:
+        DataError: the data set's file is missing or broken.
+        ConfigError: the space does not fit the data set.
+    """
+    from nas.workbench import Workbench
+
+    bench = bench or Workbench(spec)
+    survey = _Survey.of(spec, bench)
+    step_seconds, memory = _time_paths(spec, bench)
+    per_epoch = steps_per_epoch(spec, len(bench.dataset.train))
+    notes = survey.why_unsatisfiable()
+    epochs, limit = spec.budget.epochs, spec.budget.wall_time
+    if limit and step_seconds * per_epoch * epochs > _TRAINING_SHARE * limit:
+        epochs = max(1, min(epochs, int(_TRAINING_SHARE * limit / (step_seconds * per_epoch))))
+        notes.append(f"budget.wall_time leaves half its time, {epochs} of {spec.budget.epochs} epochs, for training")
+    seconds = _phase_seconds(spec, bench, step_seconds, epochs)
+    return PreflightReport(
+        space_size=bench.space.size(),
+        costs=survey.ranges(),
+        satisfiable=survey.satisfiable,
+        share_feasible=survey.share_feasible,
+        largest_path_bytes=memory,
+        train_steps=epochs * per_epoch,
+        expected_seconds=sum(seconds.values()),
+        phase_seconds=seconds,
+        notes=tuple(notes),
+    )
+
+
+@dataclass
+class _Survey:
+    """Costs of a uniform sample of the space, and what the constraints on them leave."""
+
+    space_values: dict[str, list[float]]
+    units: dict[str, str]
+    bounds: tuple[Constraint, ...]
+    satisfiable: bool | None
+    share_feasible: float | None
+
+    @classmethod
+    def of(cls, spec: JobSpec, bench: Workbench) -> _Survey:
+        rng = stream(spec.seed, "preflight")
+        costs = bench.costs(needed_costs(spec))
+        sample = [*bench.space.extremes(), *(bench.space.sample(rng) for _ in range(_SAMPLE))]
+        values: dict[str, list[float]] = {}
+        units: dict[str, str] = {}
+        for metric, cost in costs.items():
+            chosen = sample[: _MEASURED_SAMPLE + 2] if _is_measured(metric) else sample
+            readings = [cost.measure(architecture) for architecture in chosen]
+            values[metric], units[metric] = [r.value for r in readings], readings[0].unit
+        bounds = tuple(bound for bound in spec.bounds() if bound.metric in costs)
+        survey = cls(values, units, bounds, None, None)
+        if bounds:
+            survey.share_feasible = survey._share()
+            survey.satisfiable = bool(survey.share_feasible) or survey._search_all(bench, costs)
+        return survey
+
+    def _share(self) -> float:
+        num_sampled = min(len(self.space_values[bound.metric]) for bound in self.bounds)
+        met = [
+            all(bound.violation(self.space_values[bound.metric][i]) == 0 for bound in self.bounds)
+            for i in range(num_sampled)
+        ]
+        return sum(met) / num_sampled
+
+    def _search_all(self, bench: Workbench, costs: dict[str, Cost]) -> bool | None:
+        """Whether any architecture meets the bounds, where the sample held none; None when the space is too large."""
+        if any(_is_measured(bound.metric) for bound in self.bounds) or bench.space.size() > _EXHAUSTIVE:
+            return None
+        architectures = itertools.islice(bench.space.iterate(), _EXHAUSTIVE)
+        return any(self._meets(architecture, costs) for architecture in architectures)
+
+    def _meets(self, architecture: Architecture, costs: dict[str, Cost]) -> bool:
+        return all(bound.violation(costs[bound.metric].measure(architecture).value) == 0 for bound in self.bounds)
+
+    def ranges(self) -> tuple[CostRange, ...]:
+        """Least, median and largest of each cost; extremes are those of the sample and of the space's own extremes."""
+        return tuple(
+            CostRange(
+                metric=metric,
+                unit=self.units[metric],
+                minimum=min(values),
+                median=statistics.median(values),
+                maximum=max(values),
+                share_feasible=self._share_of(metric),
+            )
+            for metric, values in self.space_values.items()
+        )
+
+    def _share_of(self, metric: str) -> float | None:
+        mine = [bound for bound in self.bounds if bound.metric == metric]
+        values = self.space_values[metric]
+        met = [value for value in values if all(bound.violation(value) == 0 for bound in mine)]
+        return len(met) / len(values) if mine else None
+
+    def why_unsatisfiable(self) -> list[str]:
+        """For every bound that nothing in the sample meets: what it asks and what there is."""
+        if self.satisfiable:
+            return []
+        return [
+            f"{b.metric} {b.operator} {b.bound:g}, but {b.metric} goes from {min(v):g} to {max(v):g}"
+            for b in self.bounds
+            if (v := self.space_values[b.metric]) and (self.satisfiable is False or self._share_of(b.metric) == 0)
+        ]
+
+
+def _is_measured(metric: str) -> bool:
+    from predictors.costs import REGISTRY
+
+    return bool(REGISTRY[metric].flags["measured"])
+
+
+def _time_paths(spec: JobSpec, bench: Workbench) -> tuple[float, int]:
+    """Median seconds of a training step over random paths, and bytes that the largest path's step holds."""
+    import torch
+
+    from nas.training import DeviceData
+
+    supernet = bench.space.supernet(seed=spec.seed).to(bench.device)
+    data = DeviceData(bench.dataset.train.images, bench.dataset.train.labels, bench.dataset, bench.device)
+    num_images = min(spec.supernet.batch_size, len(bench.dataset.train))
+    x, y = data.batch(torch.arange(num_images))
+    rng = stream(spec.seed, "preflight", "paths")
+    held = 0
+
+    def count(tensor: torch.Tensor) -> torch.Tensor:
+        nonlocal held
+        held += tensor.numel() * tensor.element_size()
+        return tensor
+
+    def step(path: Architecture) -> None:
+        bench.task.losses(supernet(x, path), y).mean().backward()
+        supernet.zero_grad(set_to_none=True)
+
+    with torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor):
+        step(bench.space.extremes().largest)
+    seconds = []
+    for _ in range(_TIMED_PATHS):
+        began = time.perf_counter()
+        step(bench.space.sample(rng))
+        if bench.device.type == "cuda":
+            torch.cuda.synchronize(bench.device)
+        seconds.append(time.perf_counter() - began)
+    weights = sum(parameter.numel() * parameter.element_size() for parameter in supernet.parameters())
+    return statistics.median(seconds), held + 3 * weights  # weights, gradients, momentum
+
+
+def _phase_seconds(spec: JobSpec, bench: Workbench, step_seconds: float, epochs: int) -> dict[str, float]:
+    """Expected seconds by phase, from the time of one training step; a forward pass costs a third of it."""
+    num_train, num_valid = len(bench.dataset.train), len(bench.dataset.valid)
+    per_image = step_seconds / min(spec.supernet.batch_size, num_train)
+    needs_supernet = bool(EVALUATORS[spec.evaluator.name].flags["needs_supernet"])
+    trains = needs_supernet and spec.supernet.from_job is None
+    return {
+        Phase.SUPERNET: per_image * num_train * epochs if trains else 0.0,
+        Phase.SEARCH: per_image / 3 * num_valid * spec.budget.evaluations,
+        Phase.AUDIT: per_image * num_train * spec.audit.training.epochs * spec.audit.networks,
+        Phase.DELIVER: per_image * (num_train + num_valid) * spec.deliver.training.epochs * spec.deliver.networks,
+    }
+
+
+def describe(report: PreflightReport) -> Sequence[str]:
+    """The report in lines, for a terminal."""
+    lines = [f"{report.space_size:,} architectures"]
+    for cost in report.costs:
+        share = "" if cost.share_feasible is None else f", {cost.share_feasible:.0%} feasible"
+        lines.append(f"{cost.metric}: {cost.minimum:g} to {cost.maximum:g} {cost.unit}, median {cost.median:g}{share}")
+    return [*lines, *report.notes]

@@ -1,0 +1,303 @@
+"""SEARCH: ask the searcher, price what it proposes, evaluate what is feasible, settle."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from nas.evaluators import REGISTRY as EVALUATORS
+from nas.evaluators import EvaluationContext, Outcome, Request
+from nas.history import History
+from nas.ports import Control, JobView
+from nas.resources import (
+    Evaluation,
+    EvaluationState,
+    Fidelity,
+    JsonObject,
+    Measurement,
+    Objective,
+    Phase,
+    Proposal,
+    Settlement,
+    UnitPlan,
+)
+from nas.searchers import REGISTRY as SEARCHERS
+from nas.spec import Constraint, JobSpec
+from nas.streams import stream
+from searchspaces import MeasurementError
+
+if TYPE_CHECKING:
+    from predictors.costs import Cost
+
+    from nas.evaluators import Evaluator
+    from nas.searchers import Searcher
+    from nas.stages._context import UnitContext
+
+_INFEASIBLE_PER_EVALUATION = 50
+_REFERENCE_SAMPLE = 32
+
+
+class SearchStage:
+    """One unit: the searcher and the shared weights have one owner at a time."""
+
+    def plan(self, spec: JobSpec, view: JobView) -> list[UnitPlan]:
+        return [UnitPlan(key="search")]
+
+    def run(self, context: UnitContext) -> JsonObject:
+        search = Search.begin(context)
+        search.take_up_pending()
+        reason = search.why_ended()
+        while reason is None:
+            reason = search.turn() or search.why_ended()
+        context.journal.event("log", {"level": "info", "message": f"search ended: {reason}"})
+        return {"reason": reason, "evaluations": search.num_evaluated, "infeasible": search.num_infeasible}
+
+
+@dataclass
+class Search:
+    """The search loop of one job, rebuilt from the store wherever it is taken up."""
+
+    context: UnitContext
+    history: History
+    searcher: Searcher
+    evaluator: Evaluator
+    pricing: Pricing
+    fidelity: Fidelity
+    cursor: int = 0
+    num_evaluated: int = 0
+    num_infeasible: int = 0
+    num_failed: int = 0
+    seconds_each: float = 0.0
+
+    @classmethod
+    def begin(cls, context: UnitContext) -> Search:
+        spec, bench = context.spec, context.bench
+        objectives = context.job.objectives
+        plugin = EVALUATORS[spec.evaluator.name]
+        search = cls(
+            context=context,
+            history=History(objectives),
+            searcher=SEARCHERS[spec.searcher.name](spec.searcher.config, bench.space, objectives),
+            evaluator=plugin(spec.evaluator.config, bench),
+            pricing=Pricing.of(context),
+            fidelity=Fidelity.model_validate({"level": plugin.flags["level"]}),
+        )
+        search.catch_up()
+        return search
+
+    # --- the loop ----------------------------------------------------------------------------------------------------
+
+    def why_ended(self) -> str | None:
+        """Why no more is to be proposed; None while the search goes on. Raises Cancelled when the unit must leave."""
+        if self.context.must_leave():
+            raise self.context.leave()
+        job = self.context.journal.job()
+        if self.num_evaluated >= job.budget.evaluations:
+            return f"budget.evaluations ({job.budget.evaluations}) spent"
+        if self.num_evaluated and self.context.control() is Control.STOP:
+            return "stopped by user"
+        if self.num_evaluated and self.context.out_of_time():
+            return f"budget.wall_time ({job.budget.wall_time:g} s) spent"
+        if self.num_infeasible > _INFEASIBLE_PER_EVALUATION * max(20, self.num_evaluated):
+            return f"{self.num_infeasible} proposals were infeasible; loosen the constraints"
+        return None
+
+    def turn(self) -> str | None:
+        """Propose, evaluate and settle one batch; a reason when the searcher has nothing left."""
+        budget = self.context.journal.job().budget.evaluations
+        wanted = min(self.context.spec.batch, budget - self.num_evaluated)
+        rng = stream(self.context.spec.seed, "searcher", self.history.num_proposals)
+        proposals = [
+            proposal.model_copy(update={"fidelity": self.fidelity})
+            for proposal in self.searcher.ask(self.history, wanted, rng)
+        ]
+        if not proposals:
+            return f"all {self.history.num_distinct} architectures of the space were proposed"
+        evaluations = self.context.journal.propose(proposals)
+        self.history.extend(evaluations, self.context.bench.space)
+        self.measure(evaluations)
+        return None
+
+    def take_up_pending(self) -> None:
+        """Measure first what an earlier owner proposed and did not settle."""
+        pending = self.context.journal.pending(self.fidelity.level)
+        self.history.extend(pending, self.context.bench.space)
+        for start in range(0, len(pending), self.context.spec.batch):
+            self.measure(pending[start : start + self.context.spec.batch])
+
+    def measure(self, evaluations: Sequence[Evaluation]) -> None:
+        """Price all, settle the infeasible ones, evaluate and settle the others."""
+        began = time.monotonic()
+        priced = {e.evaluation_id: self.pricing.price(e.proposal) for e in evaluations}
+        settlements = [
+            Settlement(
+                evaluation_id=key,
+                state=EvaluationState.FAILED if price.error else EvaluationState.INFEASIBLE,
+                measurements=price.measurements,
+                violation=price.violation,
+                error=price.error,
+            )
+            for key, price in priced.items()
+            if price.error or price.violation > 0
+        ]
+        feasible = [
+            e for e in evaluations if not priced[e.evaluation_id].error and not priced[e.evaluation_id].violation
+        ]
+        for outcome in self.outcomes(feasible):
+            settlements.append(self.settlement(outcome, priced[outcome.evaluation_id]))
+        self.context.journal.settle(settlements)
+        if feasible:
+            each = (time.monotonic() - began) / len(feasible)
+            self.seconds_each = each if not self.seconds_each else 0.8 * self.seconds_each + 0.2 * each
+        self.context.journal.spend(evaluations=len(feasible))
+        self.catch_up()
+        self.tell()
+
+    def outcomes(self, evaluations: Sequence[Evaluation]) -> list[Outcome]:
+        """What the evaluator measures; what it leaves unanswered stays pending for whoever goes on."""
+        bench = self.context.bench
+        requests = [
+            Request(e.evaluation_id, bench.space.parse(e.proposal.text), e.proposal.fidelity, e.proposal.replicate)
+            for e in evaluations
+        ]
+        if not requests:
+            return []
+        settings = EvaluationContext(seed=self.context.spec.seed, should_stop=self.context.must_leave)
+        return list(self.evaluator.evaluate(requests, settings))
+
+    def settlement(self, outcome: Outcome, price: Price) -> Settlement:
+        """An outcome with its costs, held against the constraints on what was measured."""
+        violation = self.pricing.violation(outcome.measurements)
+        state = EvaluationState.INFEASIBLE if violation > 0 else EvaluationState.FINISHED
+        return Settlement(
+            evaluation_id=outcome.evaluation_id,
+            state=EvaluationState.FAILED if outcome.error else state,
+            measurements=(*price.measurements, *outcome.measurements),
+            violation=violation,
+            error=outcome.error,
+            seconds=outcome.seconds,
+        )
+
+    # --- keeping up --------------------------------------------------------------------------------------------------
+
+    def catch_up(self) -> None:
+        """Append what was settled since, in the store's commit order."""
+        settled = self.context.journal.settled(self.fidelity.level, after=self.cursor)
+        self.history.extend(settled, self.context.bench.space)
+        for evaluation in settled:
+            self.cursor = evaluation.commit or self.cursor
+            self.num_failed += evaluation.state is EvaluationState.FAILED
+            only_priced = all(m.fidelity.level == "cost" for m in evaluation.measurements)
+            infeasible = evaluation.state is EvaluationState.INFEASIBLE
+            self.num_infeasible += infeasible
+            self.num_evaluated += not (infeasible and only_priced)
+
+    def tell(self) -> None:
+        """Progress and events of the batch."""
+        job, front = self.context.journal.job(), self.context.journal.front()
+        total = job.budget.evaluations
+        left = max(0, total - self.num_evaluated) * self.seconds_each
+        self.context.journal.progress(
+            phase=Phase.SEARCH,
+            fraction=min(1.0, self.num_evaluated / total),
+            message=f"{len(front.points)} points on the front",
+            seconds_left=left + self.context.seconds_after(Phase.SEARCH),
+            evaluations_done=self.num_evaluated,
+            evaluations_total=total,
+            failures=self.num_failed,
+            infeasible=self.num_infeasible,
+        )
+        self.context.journal.event(
+            "evaluations",
+            {
+                "done": self.num_evaluated,
+                "total": total,
+                "failed": self.num_failed,
+                "infeasible": self.num_infeasible,
+                "front_size": len(front.points),
+                "hypervolume": self.hypervolume(),
+            },
+        )
+
+    def hypervolume(self) -> float | None:
+        """Hypervolume of what was found; the reference is that of the first evaluations, so the series never shrinks."""
+        from nas.pareto import hypervolume, nondominated
+
+        losses = self.history.losses()
+        if len(losses) < _REFERENCE_SAMPLE:
+            return None
+        reference = reference_point(losses[:_REFERENCE_SAMPLE], self.history.objectives)
+        front = losses[nondominated(losses)]
+        return hypervolume(front, reference)
+
+
+def reference_point(losses: np.ndarray, objectives: Sequence[Objective]) -> np.ndarray:
+    """Where the hypervolume is measured from: the median of what is learned, the largest of each cost (all as losses)."""
+    is_cost = np.array([objective.level == "cost" for objective in objectives])
+    return np.where(is_cost, losses.max(axis=0), np.median(losses, axis=0))
+
+
+@dataclass(frozen=True)
+class Price:
+    """The costs of one architecture, how far they break the constraints, or why they are not known."""
+
+    measurements: tuple[Measurement, ...] = ()
+    violation: float = 0.0
+    error: str | None = None
+
+
+@dataclass
+class Pricing:
+    """All costs a job needs: the free ones always, the measured ones when an objective or constraint asks."""
+
+    context: UnitContext
+    costs: dict[str, Cost]
+    bounds: tuple[Constraint, ...]
+
+    @classmethod
+    def of(cls, context: UnitContext) -> Pricing:
+        return cls(context, context.bench.costs(needed_costs(context.spec)), context.spec.bounds())
+
+    def price(self, proposal: Proposal) -> Price:
+        """The costs of a proposal; a cost that cannot be computed fails the evaluation with its reason."""
+        architecture = self.context.bench.space.parse(proposal.text)
+        try:
+            readings = {metric: cost.measure(architecture) for metric, cost in self.costs.items()}
+        except MeasurementError as error:
+            return Price(error=str(error))
+        measurements = tuple(
+            Measurement(
+                metric=metric,
+                value=reading.value,
+                unit=reading.unit,
+                std=reading.std,
+                fidelity=Fidelity(level="cost"),
+                context=dict(reading.context),
+            )
+            for metric, reading in readings.items()
+        )
+        return Price(measurements, self.violation(measurements))
+
+    def violation(self, measurements: Sequence[Measurement]) -> float:
+        """Summed relative violation of the constraints on these measurements; 0 when all hold."""
+        values = {m.metric: m.value for m in measurements}
+        return sum(bound.violation(values[bound.metric]) for bound in self.bounds if bound.metric in values)
+
+
+def needed_costs(spec: JobSpec) -> tuple[str, ...]:
+    """The costs that are known on paper, and those that an objective or a constraint names."""
+    from predictors.costs import REGISTRY
+
+    asked = [*spec.objectives, *(bound.metric for bound in spec.bounds())]
+    return tuple(dict.fromkeys([*free_costs(), *(metric for metric in asked if metric in REGISTRY)]))
+
+
+def free_costs() -> tuple[str, ...]:
+    """The costs that need no measuring: what every candidate gets, and what every ranking is held against."""
+    from predictors.costs import REGISTRY
+
+    return tuple(name for name, plugin in REGISTRY.items() if not plugin.flags["measured"])

@@ -1,0 +1,115 @@
+"""SUPERNET: train the shared weights, or take those of a job that trained the same before."""
+
+from __future__ import annotations
+
+import time
+
+from nas.evaluators import REGISTRY as EVALUATORS
+from nas.ports import Control, JobView
+from nas.resources import JsonObject, Phase, UnitPlan
+from nas.spec import JobSpec
+from nas.stages._context import UnitContext, code_version, output_key
+from nas.streams import stream_seed
+from searchspaces import NotFound
+
+
+class SupernetStage:
+    """One unit; none when the evaluator needs no shared weights."""
+
+    def plan(self, spec: JobSpec, view: JobView) -> list[UnitPlan]:
+        return [UnitPlan(key="supernet")] if EVALUATORS[spec.evaluator.name].flags["needs_supernet"] else []
+
+    def run(self, context: UnitContext) -> JsonObject:
+        spec = context.spec
+        epochs = int(context.view.results(Phase.PREFLIGHT)[-1]["epochs"])
+        earlier = context.view.results(Phase.SUPERNET)
+        if earlier:  # a raised budget searches on; a finished schedule is never extended
+            return earlier[-1]
+        if spec.supernet.from_job:
+            known = context.view.find_output(Phase.SUPERNET, job_id=spec.supernet.from_job)
+            if known is None:
+                raise NotFound(f"job {spec.supernet.from_job} has no trained supernet; name one that has.")
+            return self._reuse(context, known)
+        key = output_key(spec, epochs)
+        known = context.view.find_output(Phase.SUPERNET, output_key=key)
+        return self._reuse(context, known) if known else self._train(context, epochs, key)
+
+    def _reuse(self, context: UnitContext, known: JsonObject) -> JsonObject:
+        message = f"supernet of job {known['trained_by']} taken over: {known['epochs']} epochs, no training needed"
+        context.journal.event("log", {"level": "info", "message": message})
+        context.journal.progress(phase=Phase.SUPERNET, fraction=1.0, message=message)
+        return known
+
+    def _train(self, context: UnitContext, epochs: int, key: str) -> JsonObject:
+        from nas.recipes import REGISTRY as RECIPES
+        from nas.training import Setting, train_supernet
+        from nas.workbench import save_supernet
+
+        spec, bench = context.spec, context.bench
+        steps = -(-len(bench.dataset.train) // spec.supernet.batch_size)
+        setting = Setting(
+            space=bench.space,
+            num_samples=len(bench.dataset.train),
+            num_steps_per_epoch=steps,
+            num_epochs=epochs,
+            seed=spec.seed,
+        )
+        supernet = bench.space.supernet(seed=stream_seed(spec.seed, "supernet") % 2**32)
+        summary = train_supernet(
+            supernet,
+            RECIPES[spec.supernet.recipe.name](spec.supernet.recipe.config, setting),
+            bench.dataset,
+            bench.task,
+            spec.supernet,
+            num_epochs=epochs,
+            seed=spec.seed,
+            device=bench.device,
+            precision=bench.precision,
+            checkpoints=context.checkpoints,
+            should_stop=context.must_end,
+            on_step=_StepTeller(context, epochs * steps),
+            on_epoch=lambda report: context.journal.event("epoch", report.to_json()),
+        )
+        if not summary.finished and context.control() is not Control.STOP:
+            raise context.leave()
+        for note in summary.notes:
+            context.journal.event("log", {"level": "warning", "message": note})
+        file = context.scratch / "supernet.safetensors"
+        save_supernet(supernet, file)
+        artifact = context.artifacts.put(file, kind="supernet", name="supernet.safetensors", meta={"output_key": key})
+        result: JsonObject = {
+            "artifact_id": artifact.artifact_id,
+            "trained_by": context.job.job_id,
+            "epochs": summary.epochs,
+            "steps": summary.steps,
+            "loss": summary.losses[-1] if summary.losses else None,
+            "code": code_version(),
+        }
+        return {**result, "output_key": key} if summary.finished else result
+
+
+class _StepTeller:
+    """Progress of the training, with the time left from the speed so far."""
+
+    def __init__(self, context: UnitContext, num_steps: int) -> None:
+        self.context, self.num_steps = context, num_steps
+        self.began: tuple[int, float] | None = None
+        self.epochs_told = context.journal.job().progress.epochs_done
+
+    def __call__(self, step: int, epoch: int, epochs: int) -> None:
+        now = time.monotonic()
+        if self.began is None:
+            self.began = (step - 1, now)
+        first, since = self.began
+        left = (self.num_steps - step) * (now - since) / (step - first)
+        if epoch > self.epochs_told:
+            self.context.journal.spend(epochs=epoch - self.epochs_told)
+            self.epochs_told = epoch
+        self.context.journal.progress(
+            phase=Phase.SUPERNET,
+            fraction=step / self.num_steps,
+            message="training the shared weights",
+            seconds_left=left + self.context.seconds_after(Phase.SUPERNET),
+            epochs_done=epoch,
+            epochs_total=epochs,
+        )
