@@ -1,0 +1,36 @@
+"""The examples are what the service accepts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from nas import JobSpec
+from nas.plugins import registry
+from nas.spec import PluginRef
+from tests.conftest import ROOT
+
+EXAMPLES = sorted((ROOT / "examples").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
+def test_an_example_is_a_valid_spec_of_plugins_that_exist(path: Path) -> None:
+    spec = JobSpec.from_yaml(path)
+    refs: dict[str, PluginRef] = {
+        "spaces": spec.space,
+        "datasets": spec.dataset,
+        "tasks": spec.task,
+        "recipes": spec.supernet.recipe,
+        "evaluators": spec.evaluator,
+        "searchers": spec.searcher,
+    }
+    for kind, ref in refs.items():
+        registry(kind)[ref.name].configure(ref.config)
+    costs = registry("costs")
+    metrics = set(spec.objectives) | {bound.metric for bound in spec.bounds()}
+    assert {metric for metric in metrics if metric not in costs} <= {"accuracy"}
+
+
+def test_there_are_examples() -> None:
+    assert EXAMPLES
