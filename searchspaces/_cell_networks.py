@@ -1,0 +1,202 @@
+"""Networks and supernets of the NAS-Bench-201 macro skeleton: one residual-stage trunk, one cell repeated in it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from searchspaces._architecture import Architecture
+from searchspaces._errors import InvalidArchitecture
+from searchspaces._layers import ReLUConvNorm, Style, inherit
+from searchspaces._supernet import Choice, Mixture, Supernet
+from searchspaces.nasbench201 import NONE, POOL, SKIP, NASBench201, Plan, operation
+
+if TYPE_CHECKING:
+    from searchspaces._space import SearchSpace
+
+Weighted = Sequence[Sequence[tuple[int, Sequence[tuple[str, Tensor]]]]]
+"""For nodes 1, 2, 3: every incoming edge as (source, ((operation, weight), ...)) without `none`."""
+
+
+def pooled(x: Tensor) -> Tensor:
+    """The 3x3 average of `x`, `batch x channels x height x width`, borders not counted; same shape."""
+    return F.avg_pool2d(x, kernel_size=3, stride=1, padding=1, count_include_pad=False)
+
+
+class Cell(nn.Module):
+    """Four nodes joined by operations; holds the convolutions in `held` (name -> kernel size)."""
+
+    def __init__(self, channels: int, held: Mapping[str, int], style: Style) -> None:
+        super().__init__()
+        convs = {name: ReLUConvNorm(channels, channels, kernel, style) for name, kernel in held.items()}
+        self.operations = nn.ModuleDict(convs)
+
+    def operate(self, name: str, x: Tensor) -> Tensor:
+        """One operation on `x`, `batch x channels x height x width`; same shape."""
+        if name == SKIP:
+            return x
+        if name == POOL:
+            return pooled(x)
+        result: Tensor = self.operations[name](x)
+        return result
+
+    def forward(self, x: Tensor, plan: Plan) -> Tensor:
+        """Runs the operations of `plan` and no other; a cell that ends in no operation gives zeros.
+
+        x: `batch x channels x height x width`; the same shape comes back.
+        """
+        states = [x]
+        for terms in plan:
+            total = None
+            for source, name in terms:
+                y = self.operate(name, states[source])
+                total = y if total is None else total + y
+            states.append(x if total is None else total)  # an empty node is never read: the plan is live
+        return states[-1] if plan[-1] else torch.zeros_like(x)
+
+    def mix(self, x: Tensor, edges: Weighted) -> Tensor:
+        """The weighted sum of all operations, x: `batch x channels x height x width`; the same shape comes back.
+
+        What comes from a node that no weight reaches counts as zero, as in `forward`: a convolution of zeros is not.
+        """
+        states, reached = [x], [torch.ones((), dtype=x.dtype, device=x.device)]
+        for incoming in edges:
+            total, reach = torch.zeros_like(x), torch.zeros((), dtype=x.dtype, device=x.device)
+            for source, options in incoming:
+                for name, weight in options:
+                    total = total + weight * reached[source] * self.operate(name, states[source])
+                    reach = torch.maximum(reach, (weight.detach() != 0).to(x.dtype) * reached[source])
+            states.append(total)
+            reached.append(reach)
+        return states[-1]
+
+
+class Reduction(nn.Module):
+    """A residual block that halves the image: `batch x inputs x H x W` -> `batch x outputs x ceil(H/2) x ceil(W/2)`."""
+
+    def __init__(self, inputs: int, outputs: int, style: Style) -> None:
+        super().__init__()
+        self.halve = ReLUConvNorm(inputs, outputs, 3, style, stride=2)
+        self.refine = ReLUConvNorm(outputs, outputs, 3, style)
+        self.shortcut = style.conv(inputs, outputs, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The halved image."""
+        # ceil_mode only matters for odd sizes, where the strided convolution rounds up as well
+        residual: Tensor = self.shortcut(F.avg_pool2d(x, kernel_size=2, stride=2, ceil_mode=True))
+        main: Tensor = self.refine(self.halve(x))
+        return residual + main
+
+
+class Trunk(nn.Module):
+    """Stem, three stages of cells with two reductions between them, pooling, classifier."""
+
+    def __init__(self, space: NASBench201, held: Mapping[str, int], style: Style) -> None:
+        super().__init__()
+        config = space.settings
+        width = config.channels
+        self.stem = nn.Sequential(style.conv(config.shape[0], width, 3), style.norm(width))
+        self.blocks = nn.ModuleList()
+        for stage in range(3):
+            if stage:
+                self.blocks.append(Reduction(width, 2 * width, style))
+                width *= 2
+            self.blocks.extend(Cell(width, held, style) for _ in range(config.cells_per_stage))
+        self.norm = style.norm(width)
+        self.classifier = nn.Linear(width, config.classes)
+
+    def cells(self) -> Iterator[Cell]:
+        """All cells, from input to output."""
+        yield from (block for block in self.blocks if isinstance(block, Cell))
+
+    def forward(self, x: Tensor, plan: Plan) -> Tensor:
+        """x: `batch x channels x height x width` -> logits, `batch x classes`."""
+        x = self.stem(x)
+        for block in self.blocks:
+            x = block(x, plan) if isinstance(block, Cell) else block(x)
+        return self.head(x)
+
+    def mix(self, x: Tensor, edges: Weighted) -> Tensor:
+        """The same with every cell a weighted sum of its operations."""
+        x = self.stem(x)
+        for block in self.blocks:
+            x = block.mix(x, edges) if isinstance(block, Cell) else block(x)
+        return self.head(x)
+
+    def head(self, x: Tensor) -> Tensor:
+        """x: `batch x width x height x width` -> logits, `batch x classes`."""
+        logits: Tensor = self.classifier(F.relu(self.norm(x)).mean(dim=(2, 3)))
+        return logits
+
+
+class CellNetwork(nn.Module):
+    """The stand-alone network of one architecture.
+
+    It holds the weights of every operation that the architecture names, as the public benchmark counts them, and runs
+    those that the input reaches and that reach the output.
+    """
+
+    def __init__(self, space: NASBench201, architecture: Architecture, style: Style) -> None:
+        super().__init__()
+        self.plan = space.plan(architecture)
+        self.trunk = Trunk(space, space.convolutions(architecture.options), style)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x: `batch x channels x height x width` -> logits, `batch x classes`."""
+        logits: Tensor = self.trunk(x, self.plan)
+        return logits
+
+
+class CellSupernet(Supernet):
+    """Shared weights: every cell holds every convolution that an edge may choose."""
+
+    space: NASBench201
+
+    def __init__(self, space: NASBench201) -> None:
+        super().__init__(space)
+        pairs = [(decision.name, option) for decision in space.decisions for option in decision.options]
+        self.trunk = Trunk(space, space.convolutions(pairs), space.settings.style(supernet=True))
+
+    def forward(self, x: Tensor, choice: Choice) -> Tensor:
+        """x: `batch x channels x height x width`, a choice -> logits, `batch x classes`."""
+        if isinstance(choice, Architecture):
+            logits: Tensor = self.trunk(x, self.space.plan(choice))
+            return logits
+        return self.trunk.mix(x, self._weighted(choice))
+
+    def extract(self, architecture: Architecture) -> CellNetwork:
+        """The stand-alone network with copies of its weights, in the supernet's style."""
+        self.space.check(architecture)
+        with torch.device("meta"):
+            network = CellNetwork(self.space, architecture, self.space.settings.style(supernet=True))
+        return inherit(network, self)
+
+    def restrict(self, space: SearchSpace) -> CellSupernet:
+        """A supernet over a sub-space with copies of the weights that it still needs."""
+        whole = {decision.name: set(decision.options) for decision in self.space.decisions}
+        inside = all(set(d.options) <= whole.get(d.name, set()) for d in space.decisions)
+        if not isinstance(space, type(self.space)) or space.config != self.space.config or not inside:
+            raise InvalidArchitecture(f"{space.name} is not a sub-space of the supernet's; take one from `partition`.")
+        with torch.device("meta"):
+            supernet = CellSupernet(space)
+        return inherit(supernet, self)
+
+    def parameters_of(self, decision: str, option: str) -> Iterator[nn.Parameter]:
+        """The weights that only this option of this edge uses, in all cells."""
+        name = operation(decision, option)
+        for cell in self.trunk.cells():
+            if name in cell.operations:
+                yield from cell.operations[name].parameters()
+
+    def _weighted(self, choice: Mixture) -> Weighted:
+        edges: list[list[tuple[int, list[tuple[str, Tensor]]]]] = [[], [], []]
+        for decision in self.space.decisions:
+            weights, (source, target) = choice.weights[decision.name], map(int, decision.name.split("->"))
+            named = enumerate(operation(decision.name, option) for option in decision.options)
+            terms = [(name, weights[k]) for k, name in named if name != NONE]
+            edges[target - 1].append((source, terms))
+        return edges

@@ -1,0 +1,67 @@
+"""Layers that the networks and supernets of several spaces share, and the one place that seeds torch."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TypeVar
+
+import torch
+from torch import nn
+
+Module = TypeVar("Module", bound=nn.Module)
+
+
+@contextmanager
+def initialised(seed: int) -> Iterator[None]:
+    """Weights made inside are drawn on the CPU from `seed`; torch's global generators are left as they were found."""
+    with torch.random.fork_rng(devices=[]), torch.device("cpu"):
+        torch.default_generator.manual_seed(seed)  # torch.manual_seed would re-seed the accelerators as well
+        yield
+
+
+@dataclass(frozen=True)
+class Style:
+    """How convolutions and normalisations of a network are made.
+
+    Attributes:
+        affine: batch normalisation has a trainable scale and shift.
+        bias: convolutions have a bias.
+        track_running_stats: batch normalisation keeps running statistics for evaluation.
+    """
+
+    affine: bool = True
+    bias: bool = False
+    track_running_stats: bool = True
+
+    def conv(self, inputs: int, outputs: int, kernel: int, *, stride: int = 1, groups: int = 1) -> nn.Conv2d:
+        """A convolution that keeps the image's size but for the stride (odd kernels)."""
+        return nn.Conv2d(inputs, outputs, kernel, stride, padding=kernel // 2, groups=groups, bias=self.bias)
+
+    def norm(self, channels: int) -> nn.BatchNorm2d:
+        """A batch normalisation."""
+        return nn.BatchNorm2d(channels, affine=self.affine, track_running_stats=self.track_running_stats)
+
+
+class ReLUConvNorm(nn.Sequential):
+    """ReLU, convolution, batch normalisation: `batch x inputs x height x width` -> `batch x outputs x ...`."""
+
+    def __init__(self, inputs: int, outputs: int, kernel: int, style: Style, *, stride: int = 1) -> None:
+        parts = (
+            ("relu", nn.ReLU()),
+            ("conv", style.conv(inputs, outputs, kernel, stride=stride)),
+            ("norm", style.norm(outputs)),
+        )
+        super().__init__(OrderedDict(parts))
+
+
+def inherit(child: Module, parent: nn.Module) -> Module:
+    """`child` (made on the meta device) with copies of the tensors that `parent` holds under the same names.
+
+    Device, memory format and training mode are the parent's.
+    """
+    held = parent.state_dict()
+    child.load_state_dict({name: held[name].clone() for name in child.state_dict()}, assign=True)
+    return child.train(parent.training)
