@@ -55,11 +55,9 @@ def unseen(
 ) -> Architecture | None:
     """An architecture from `draw` that was not proposed before and is not in `taken` (digests).
 
-    Tries `draw` a bounded number of times, then uniform samples, then the first unseen one in the space's order, so
-    that a nearly used-up space ends instead of looping. None when everything has been proposed.
+    Tries `draw` a bounded number of times, then uniform samples, then takes the first unseen one in the space's order,
+    which costs at most as many steps as there were proposals: a used-up space ends the search instead of looping.
     """
-    if history.num_distinct + len(taken) >= space.size():
-        return None
     for attempt in range(2 * _TRIES):
         found = draw() if attempt < _TRIES else space.sample(rng)
         if not history.has_seen(found) and found.digest not in taken:

@@ -1,0 +1,160 @@
+"""Dominance, incremental fronts, hypervolume. All losses: less is better (`History.losses` signs them so)."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterator, Sequence
+from typing import Generic, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from nas.resources import Objective
+
+Floats = npt.NDArray[np.float64]
+Key = TypeVar("Key", bound=Hashable)
+
+
+class Front(Generic[Key]):
+    """The non-dominated points among all that were added, one by one.
+
+    A point is dominated when another is at least as good in every objective and better in one; so equal points all
+    stay. An insertion costs one vectorised comparison with the members.
+
+    >>> front: Front[str] = Front()
+    >>> front.add("a", (1.0, 2.0)), front.add("b", (2.0, 3.0)), front.add("c", (1.0, 1.0))
+    ((True, []), (False, []), (True, ['a']))
+    """
+
+    def __init__(self) -> None:
+        self._keys: list[Key] = []
+        self._losses: Floats = np.empty((0, 0))
+
+    def __len__(self) -> int:
+        return len(self._keys)
+
+    def __iter__(self) -> Iterator[Key]:
+        return iter(tuple(self._keys))
+
+    def __contains__(self, key: object) -> bool:
+        return key in self._keys
+
+    @property
+    def losses(self) -> Floats:
+        """`members x objectives`, in the order of iteration, which is that of insertion."""
+        return self._losses.copy()
+
+    def add(self, key: Key, losses: Sequence[float] | Floats) -> tuple[bool, list[Key]]:
+        """Whether the point is on the front now, and the members that it drove out.
+
+        A point that is driven out never comes back: the value behind a key must not change.
+
+        Raises:
+            ValueError: a loss is not finite, their number differs from that of the other points, or `key` is a member.
+        """
+        point = _checked(np.asarray(losses, dtype=float)[None, :])[0]
+        if not self._keys:
+            self._keys, self._losses = [key], point[None, :]
+            return True, []
+        if point.shape[0] != self._losses.shape[1]:
+            raise ValueError(f"{point.shape[0]} losses given where the front has {self._losses.shape[1]} objectives.")
+        no_worse = (self._losses <= point).all(axis=1)  # members
+        if no_worse.any() and (self._losses[no_worse] < point).any():
+            return False, []
+        if key in self._keys:
+            raise ValueError(f"{key!r} is on the front already; a point is added once.")
+        beaten = (self._losses >= point).all(axis=1) & ~no_worse
+        removed = [k for k, out in zip(self._keys, beaten, strict=True) if out] if beaten.any() else []
+        if removed:
+            self._keys = [k for k, out in zip(self._keys, beaten, strict=True) if not out]
+        self._keys.append(key)
+        self._losses = np.concatenate((self._losses[~beaten], point[None, :]))
+        return True, removed
+
+
+def nondominated(losses: npt.ArrayLike) -> npt.NDArray[np.bool_]:
+    """Which rows (`points x objectives`) no other row dominates; equal rows are all kept or all left out.
+
+    Raises:
+        ValueError: a loss is not finite.
+    """
+    points = _checked(np.asarray(losses, dtype=float))
+    if len(points) == 0:
+        return np.zeros(0, dtype=bool)
+    import moocore
+
+    return np.asarray(moocore.is_nondominated(points, keep_weakly=True), dtype=bool)
+
+
+def ranks(losses: npt.ArrayLike) -> npt.NDArray[np.int64]:
+    """Non-dominated rank of each row (`points x objectives`): 0 for the front, 1 for the front without it, and so on.
+
+    Raises:
+        ValueError: a loss is not finite.
+    """
+    points = _checked(np.asarray(losses, dtype=float))
+    if len(points) == 0:
+        return np.zeros(0, dtype=np.int64)
+    import moocore
+
+    # pareto_rank puts a second copy of a point in the next front; one rank for all copies is what dominance says.
+    unique, inverse = np.unique(points, axis=0, return_inverse=True)
+    return np.asarray(moocore.pareto_rank(unique), dtype=np.int64)[inverse.reshape(-1)]
+
+
+def crowding(losses: npt.ArrayLike) -> Floats:
+    """Crowding distance of each row (`points x objectives`) among all rows given; infinite at the ends.
+
+    Deb et al. (2002), A Fast and Elitist Multiobjective Genetic Algorithm: NSGA-II.
+    """
+    points = np.asarray(losses, dtype=float)
+    distance = np.zeros(len(points))
+    for column in points.T:
+        order = np.argsort(column, kind="stable")
+        values = column[order]
+        width = values[-1] - values[0] if len(values) else 0.0
+        if width <= 0:
+            continue
+        distance[order[1:-1]] += (values[2:] - values[:-2]) / width
+        distance[order[[0, -1]]] = np.inf
+    return distance
+
+
+def hypervolume(losses: npt.ArrayLike, reference: npt.ArrayLike) -> float:
+    """Exact volume that the rows (`points x objectives`) dominate, up to `reference` (`objectives`).
+
+    A point that is not better than the reference in every objective adds nothing; no points give 0.
+
+    Raises:
+        ValueError: a number is not finite, or points and reference differ in the number of objectives.
+    """
+    points, corner = np.asarray(losses, dtype=float), _checked(np.asarray(reference, dtype=float)[None, :])[0]
+    if points.size == 0:
+        return 0.0
+    if points.ndim != 2 or points.shape[1] != len(corner):
+        raise ValueError(f"losses of shape {points.shape} do not fit a reference of {len(corner)} objectives.")
+    import moocore
+
+    return float(moocore.hypervolume(_checked(points), ref=corner))
+
+
+def hypervolume_reference(losses: npt.ArrayLike, objectives: Sequence[Objective]) -> Floats:
+    """The reference point (`objectives`, as losses) that hypervolumes of a space are computed up to.
+
+    The rule: the median of what is maximised (accuracy) and the largest of what is minimised (a cost), over the rows
+    (`points x objectives`) given. So a front counts only where it is better than a middling architecture; the worst
+    accuracy, which in many spaces is guessing, would drown every difference.
+
+    Raises:
+        ValueError: there is no point, or a loss is not finite.
+    """
+    points = _checked(np.asarray(losses, dtype=float))
+    if len(points) == 0:
+        raise ValueError("no point to take a reference from; give at least one.")
+    worst, middle = points.max(axis=0), np.median(points, axis=0)
+    return np.where([objective.direction == "max" for objective in objectives], middle, worst)
+
+
+def _checked(points: Floats) -> Floats:
+    if not np.isfinite(points).all():
+        raise ValueError("a loss is not finite; failed evaluations have no place in a front.")
+    return points

@@ -1,0 +1,89 @@
+"""Any sampler of Optuna, by the name of its class."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from pydantic import Field, model_validator
+
+from nas.resources import Objective
+from nas.searchers._optuna import OptunaSearcher
+from searchspaces import Config, ConfigError, Plugin, SearchSpace, Violation
+
+if TYPE_CHECKING:
+    from optuna.samplers import BaseSampler
+
+_OURS = ("seed", "constraints_func")  # arguments that the job decides
+
+
+class OptunaConfig(Config):
+    """Settings of `optuna`: {sampler: GPSampler, kwargs: {n_startup_trials: 20}}."""
+
+    sampler: str = Field(
+        "TPESampler",
+        pattern=r"^[A-Z]\w*Sampler$",
+        max_length=100,
+        description="Name of a class in optuna.samplers, such as GPSampler, NSGAIIISampler, TPESampler.",
+    )
+    kwargs: dict[str, Any] = Field(
+        default_factory=dict, description="Arguments of that class; seed and constraints come from the job."
+    )
+
+    @model_validator(mode="after")
+    def _can_be_made(self) -> OptunaConfig:
+        ours = sorted(set(_OURS) & set(self.kwargs))
+        if ours:
+            raise ValueError(f"no {' or '.join(ours)} in kwargs, the job gives them")
+        _make(self, seed=0)
+        return self
+
+
+def create(config: OptunaConfig, space: SearchSpace, objectives: Sequence[Objective]) -> OptunaSearcher:
+    """The searcher on this space.
+
+    Raises:
+        ConfigError: the sampler needs a library that is not installed, or cannot handle these objectives.
+    """
+    _check_asks(config, space, objectives)
+    return OptunaSearcher(lambda seed: _make(config, seed), space, objectives)
+
+
+def _make(config: OptunaConfig, seed: int) -> BaseSampler:
+    from optuna import exceptions, samplers
+
+    found = getattr(samplers, config.sampler, None)
+    if not isinstance(found, type) or not issubclass(found, samplers.BaseSampler):
+        names = [name for name in samplers.__all__ if name.endswith("Sampler") and name != "BaseSampler"]
+        raise ValueError(f"sampler as one of {', '.join(names)}")
+    with warnings.catch_warnings():
+        # The user asked for the sampler by name; that Optuna may change it later is no news in every single draw.
+        warnings.simplefilter("ignore", exceptions.ExperimentalWarning)
+        try:
+            return found(seed=seed, **config.kwargs)
+        except TypeError as error:
+            raise ValueError(f"kwargs that {config.sampler} accepts ({error})") from error
+
+
+def _check_asks(config: OptunaConfig, space: SearchSpace, objectives: Sequence[Objective]) -> None:
+    """Draw once from an empty study: some samplers refuse several objectives, or miss a library, only then."""
+    from nas.history import History
+    from nas.streams import stream
+
+    searcher = OptunaSearcher(lambda seed: _make(config, seed), space, objectives)
+    try:
+        searcher.ask(History(objectives), 1, stream(0, "probe"))
+    except (ImportError, ValueError) as error:
+        allowed = f"a sampler that works for {len(objectives)} objective(s) ({error})"
+        raise ConfigError([Violation("sampler", config.sampler, allowed)]) from error
+
+
+PLUGIN = Plugin(
+    name="optuna",
+    description="Any sampler of Optuna by the name of its class, with its arguments",
+    source="Akiba, Sano, Yanase, Ohta and Koyama (2019), Optuna, arXiv 1907.10902",
+    create=create,
+    Config=OptunaConfig,
+    flags={"multi_objective": True, "replicates": False},
+)
