@@ -4,6 +4,10 @@ A plug-in's `create(config)` gives a `SearchSpace`; its Config has `num_classes`
 from its data set.
 """
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 from searchspaces._architecture import Architecture
 from searchspaces._errors import (
     BrokenPlugin,
@@ -33,6 +37,9 @@ from searchspaces._errors import (
 from searchspaces._registry import Config, Flag, Plugin, Registry, violations
 from searchspaces._space import Counts, Decision, Extremes, Rng, SearchSpace
 
+if TYPE_CHECKING:
+    from searchspaces._supernet import Choice, Mixture, Supernet
+
 REGISTRY: Registry[SearchSpace] = Registry("spaces", "searchspaces")
 
 __all__ = [
@@ -41,6 +48,7 @@ __all__ = [
     "BrokenPlugin",
     "Cancelled",
     "CheckpointError",
+    "Choice",
     "Config",
     "ConfigError",
     "Conflict",
@@ -57,6 +65,7 @@ __all__ = [
     "InvalidState",
     "LeaseLost",
     "MeasurementError",
+    "Mixture",
     "NASError",
     "NotFound",
     "Plugin",
@@ -67,8 +76,18 @@ __all__ = [
     "SpecError",
     "StorageFull",
     "StoreError",
+    "Supernet",
     "TrainingDiverged",
     "UnknownPlugin",
     "Violation",
     "violations",
 ]
+
+
+def __getattr__(name: str) -> object:
+    """The names that need torch, loaded when they are asked for."""
+    if name not in ("Choice", "Mixture", "Supernet"):
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from searchspaces import _supernet
+
+    return getattr(_supernet, name)

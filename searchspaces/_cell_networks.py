@@ -177,9 +177,7 @@ class CellSupernet(Supernet):
 
     def restrict(self, space: SearchSpace) -> CellSupernet:
         """A supernet over a sub-space with copies of the weights that it still needs."""
-        whole = {decision.name: set(decision.options) for decision in self.space.decisions}
-        inside = all(set(d.options) <= whole.get(d.name, set()) for d in space.decisions)
-        if not isinstance(space, type(self.space)) or space.config != self.space.config or not inside:
+        if not isinstance(space, NASBench201) or not space.is_within(self.space):
             raise InvalidArchitecture(f"{space.name} is not a sub-space of the supernet's; take one from `partition`.")
         with torch.device("meta"):
             supernet = CellSupernet(space)

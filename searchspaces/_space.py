@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
@@ -53,6 +53,12 @@ class Counts(NamedTuple):
 
     params: int
     flops: int
+
+
+def total(counts: Iterable[Counts]) -> Counts:
+    """The sum of several counts."""
+    listed = list(counts)
+    return Counts(sum(one.params for one in listed), sum(one.flops for one in listed))
 
 
 class Extremes(NamedTuple):
@@ -248,6 +254,12 @@ class SearchSpace(ABC):
         if found is None or sorted(o for group in groups for o in group) != sorted(found.options):
             raise InvalidArchitecture(f"{groups!r} does not split the options of {decision!r} in {self.name} exactly.")
         return [self._restricted(found, group) for group in groups]
+
+    def is_within(self, other: SearchSpace) -> bool:
+        """Whether this is `other` or a sub-space of it: the same plug-in and settings, no decision or option more."""
+        allowed = {decision.name: set(decision.options) for decision in other.decisions}
+        inside = all(set(d.options) <= allowed.get(d.name, set()) for d in self.decisions)
+        return self.name == other.name and self.config == other.config and inside
 
     def encode(self, architecture: Architecture) -> npt.NDArray[np.float32]:
         """One-hot: `sum of the numbers of options` zeros and ones; an inactive decision is all zeros."""

@@ -20,7 +20,7 @@ from searchspaces._architecture import Architecture
 from searchspaces._errors import InvalidArchitecture
 from searchspaces._images import ImageConfig
 from searchspaces._registry import Plugin
-from searchspaces._space import Counts, Decision, Extremes, SearchSpace
+from searchspaces._space import Counts, Decision, Extremes, SearchSpace, total
 
 if TYPE_CHECKING:
     import networkx
@@ -127,8 +127,8 @@ class NASBench201(SearchSpace):
         `live` is set.
         """
         base, prices = self._prices
-        chosen = [prices[o] for _, o in (self.live(architecture) if live else architecture).options if o in prices]
-        return Counts(base.params + sum(c.params for c in chosen), base.flops + sum(c.flops for c in chosen))
+        counted = self.live(architecture) if live else architecture
+        return total([base, *(prices[option] for _, option in counted.options if option in prices)])
 
     def extremes(self) -> Extremes:
         """Skips where they can be, and the dearest convolutions: both have an output."""
@@ -153,9 +153,9 @@ class NASBench201(SearchSpace):
         base.append(Counts((last + 1) * config.classes, (last + 1) * config.classes))
         prices = {}
         for option, kernel in KERNELS.items():
-            one = _total(self._conv(stage[0], *stage, kernel=kernel) for stage in stages)
+            one = total(self._conv(stage[0], *stage, kernel=kernel) for stage in stages)
             prices[option] = Counts(one.params * config.cells_per_stage, one.flops * config.cells_per_stage)
-        return _total(base), prices
+        return total(base), prices
 
     def _conv(self, inputs: int, outputs: int, height: int, width: int, *, kernel: int, norm: bool = True) -> Counts:
         config = self.settings
@@ -197,11 +197,6 @@ class NASBench201(SearchSpace):
 def operation(edge: str, option: str) -> str:
     """What a cell calls the operation `option` on `edge`; the same on all edges when it has no weights."""
     return f"edge_{edge.replace('->', '_')}_{option}" if option in KERNELS else option
-
-
-def _total(counts: Iterable[Counts]) -> Counts:
-    params, flops = zip(*counts, strict=True)
-    return Counts(sum(params), sum(flops))
 
 
 def _place(architecture: Architecture) -> int:

@@ -1,0 +1,153 @@
+"""Views of an architecture's graph: a drawing as plain data, paths as features, a key for isomorphism.
+
+The graph itself (`SearchSpace.graph`) is a directed acyclic multigraph of networkx: nodes with `label` and `layer` (and
+`x`, `y` where the space knows a good place), edges with `option`, `live` and `decision`. networkx itself is loaded only
+by the space that draws.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+from collections import defaultdict
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
+
+import math
+
+import numpy as np
+import numpy.typing as npt
+
+from searchspaces._architecture import Architecture
+from searchspaces._errors import InfeasibleSpace
+
+if TYPE_CHECKING:
+    import networkx
+
+    from searchspaces._space import SearchSpace
+
+MAX_PATHS = 20_000
+"""A path vocabulary longer than this is refused: as features it would be useless."""
+
+
+@dataclass(frozen=True)
+class Node:
+    """A node of a drawing; x grows from input to output."""
+
+    id: str
+    label: str
+    x: float
+    y: float
+
+
+@dataclass(frozen=True)
+class Edge:
+    """An edge of a drawing; `live` when it lies on a path from input to output."""
+
+    source: str
+    target: str
+    label: str
+    decision: str
+    live: bool
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """What a page needs to draw an architecture, and no more."""
+
+    text: str
+    nodes: tuple[Node, ...]
+    edges: tuple[Edge, ...]
+
+    def to_json(self) -> dict[str, object]:
+        """`{text, nodes: [{id, label, x, y}], edges: [{source, target, label, decision, live}]}`."""
+        return asdict(self)
+
+
+def drawing(space: SearchSpace, architecture: Architecture) -> Drawing:
+    """The architecture's graph with a place for every node: the space's own, else one column per layer."""
+    graph = space.graph(architecture)
+    columns: dict[int, list[str]] = defaultdict(list)
+    for node, data in graph.nodes(data=True):
+        columns[data["layer"]].append(node)
+    nodes = []
+    for layer, column in sorted(columns.items()):
+        for row, node in enumerate(column):
+            data = graph.nodes[node]
+            x, y = data.get("x", float(layer)), data.get("y", row - (len(column) - 1) / 2)
+            nodes.append(Node(str(node), str(data["label"]), x, y))
+    edges = tuple(
+        Edge(str(source), str(target), data["option"], data["decision"], data["live"])
+        for source, target, data in graph.edges(data=True)
+    )
+    return Drawing(architecture.text, tuple(nodes), edges)
+
+
+def paths(graph: networkx.MultiDiGraph, *, attribute: str = "option") -> list[tuple[str, ...]]:
+    """The edges' `attribute` along every way from input to output; live edges only, in a fixed order."""
+    ends = _ends(graph)
+    if ends is None:
+        return []
+    found: list[tuple[str, ...]] = []
+    stack: list[tuple[str, tuple[str, ...]]] = [(ends[0], ())]
+    while stack:
+        node, walked = stack.pop()
+        if node == ends[1]:
+            found.append(walked)
+        out = graph.out_edges(node, data=True)
+        stack.extend((target, (*walked, data[attribute])) for _, target, data in out if data["live"])
+    return sorted(found, key=lambda path: (len(path), path))
+
+
+def path_vocabulary(space: SearchSpace) -> list[tuple[str, ...]]:
+    """Every sequence of options that can lie between input and output, shorter ones first.
+
+    The ways are those of the space's largest architecture (White et al., 2021, BANANAS, arXiv 1910.11858).
+
+    Raises:
+        InfeasibleSpace: there are more than `MAX_PATHS` of them.
+    """
+    ways = paths(space.graph(space.extremes().largest), attribute="decision")
+    options = {decision.name: decision.options for decision in space.decisions}
+    count = sum(math.prod(len(options[name]) for name in way) for way in ways)
+    if count > MAX_PATHS:
+        raise InfeasibleSpace(f"{space.name} has {count} paths, more than {MAX_PATHS}; use `encode` instead.")
+    sequences = {sequence for way in ways for sequence in itertools.product(*(options[name] for name in way))}
+    return sorted(sequences, key=lambda path: (len(path), path))
+
+
+def path_encoding(
+    space: SearchSpace, architecture: Architecture, vocabulary: list[tuple[str, ...]]
+) -> npt.NDArray[np.float32]:
+    """`len(vocabulary)` zeros and ones: which of these paths the architecture has."""
+    present = set(paths(space.graph(architecture)))
+    return np.array([path in present for path in vocabulary], dtype=np.float32)
+
+
+def isomorphism_key(graph: networkx.MultiDiGraph) -> str:
+    """A text that is equal for graphs whose live parts are equal up to the names of their nodes.
+
+    Colour refinement (Weisfeiler and Leman, 1968) over ingoing and outgoing edges; networkx's own changed its hashes
+    between versions. Unequal graphs with equal keys exist in principle, none among those of the spaces here.
+    """
+    live = [(source, target, data["option"]) for source, target, data in graph.edges(data=True) if data["live"]]
+    ends = _ends(graph) or ()
+    used = {node for source, target, _ in live for node in (source, target)}
+    colours = {node: f"end {ends.index(node)}" if node in ends else "inner" for node in used}
+    for _ in range(len(used)):
+        into, out = defaultdict(list), defaultdict(list)
+        for source, target, option in live:
+            into[target].append((option, colours[source]))
+            out[source].append((option, colours[target]))
+        colours = {node: _digest(repr((colours[node], sorted(into[node]), sorted(out[node])))) for node in used}
+    return _digest(repr(sorted(colours.values())))
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _ends(graph: networkx.MultiDiGraph) -> tuple[str, str] | None:
+    """The nodes of the first and the last layer, where there is one of each."""
+    by_layer = sorted(graph.nodes, key=lambda node: graph.nodes[node]["layer"])
+    return (by_layer[0], by_layer[-1]) if len(by_layer) > 1 else None
