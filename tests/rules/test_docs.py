@@ -8,15 +8,17 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pytest
+import yaml
 from pydantic import BaseModel
 
 from nas.plugins import KINDS, registry
 from nas.spec import Audit as AuditSpec
-from nas.spec import Budget, Deliver, JobSpec, Supernet, Training
+from nas.spec import Budget, Deliver, JobSpec, PluginRef, Supernet, Training
 from tests.conftest import ROOT
 from tests.rules._sources import dotted, files, tree
 
 DOCS = ROOT / "docs"
+PAGES = [*sorted(ROOT.glob("*.md")), *sorted(DOCS.glob("*.md"))]
 METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
 
 
@@ -119,6 +121,49 @@ def test_every_spec_key_is_documented() -> None:
     assert not differences(table, spec_keys(JobSpec))
 
 
+def cell(default: object) -> str:
+    """How a default is written in a table."""
+    if default is None or default in ({}, ()):
+        return "none"
+    if isinstance(default, PluginRef):
+        return f"`{default.name}`"
+    if isinstance(default, tuple):
+        return f"`[{', '.join(map(str, default))}]`"
+    if isinstance(default, dict):
+        return f"`{{{', '.join(f'{key}: {value}' for key, value in default.items())}}}`"
+    return f"`{default}`"
+
+
+def defaults(value: object, keys: Iterable[str]) -> dict[str, str]:
+    """Dotted key -> its default as a table writes it, read from a model's instance."""
+    found = {}
+    for key in keys:
+        current = value
+        for part in key.split("."):
+            current = getattr(current, "from_job" if part == "from" else part)
+        found[key] = cell(current)
+    return found
+
+
+def test_the_documented_defaults_are_the_real_ones() -> None:
+    from api.settings import Settings
+
+    page = text("docs/settings.md")
+    keys = [key for key in spec_keys(JobSpec) if key != "dataset"]
+    real = defaults(JobSpec.from_mapping({"dataset": "digits"}), keys)
+    plain = Settings.model_construct()
+    real |= {f"NAS_{n.upper()}": v for n, v in defaults(plain, Settings.model_fields).items() if n != "store"}
+    documented = {key: row.split(" | ")[1] for key, row in rows(page).items() if key in real}
+    assert {key: (documented.get(key), v) for key, v in real.items() if documented.get(key) != v} == {}
+
+
+def test_the_yaml_of_the_documentation_is_a_valid_spec() -> None:
+    found = [b for p in PAGES for b in re.findall(r"^```yaml\n(.*?)^```$", p.read_text("utf-8"), re.M | re.S)]
+    assert found
+    for block in found:
+        JobSpec.from_mapping(yaml.safe_load(block))
+
+
 def commands() -> set[str]:
     """Every command of the command line, with its group."""
     import typer.main
@@ -149,9 +194,6 @@ def broken_links(markdown: str, folder: Path) -> list[str]:
     """Relative links that lead to no file."""
     targets = re.findall(r"\]\((?!https?:|#|mailto:)([^)#\s]+)", markdown)
     return [target for target in targets if not (folder / target).exists()]
-
-
-PAGES = [*sorted(ROOT.glob("*.md")), *sorted(DOCS.glob("*.md"))]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
