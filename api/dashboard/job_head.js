@@ -1,0 +1,156 @@
+// The top of a job's page: what it is, where it stands, what it spends, and the verbs that are legal now.
+
+import { h, put, say } from "./dom.js";
+import * as format from "./format.js";
+import { badge, bar, problemBox } from "./notices.js";
+import { isTerminal, legalVerbs, PHASES, PHASE_TITLES, VERBS } from "./words.js";
+
+const TILES = ["Evaluations", "Front", "Hypervolume", "Epochs", "Audited", "Delivered", "Infeasible", "Failed", "Time spent", "Time left"];
+
+export class JobHead {
+  constructor({ onVerb }) {
+    this.onVerb = onVerb;
+    this.name = h("h1");
+    this.state = h("span", { role: "status" });
+    this.verbs = h("div", { class: "buttons" });
+    this.facts = h("p", { class: "fine chips" });
+    this.reason = h("p", { class: "reason", hidden: true });
+    this.notice = h("div");
+    this.steps = new Map(PHASES.map((phase) => [phase, step(phase)]));
+    this.message = h("p", { class: "fine message" }, "\u00a0");
+    this.tiles = new Map(TILES.map((title) => [title, tile(title)]));
+    this.dialog = this.confirmation();
+    this.element = h(
+      "section",
+      { class: "card job-head", "aria-label": "Job" },
+      h("div", { class: "title-line" }, this.name, this.state, this.verbs),
+      this.facts,
+      this.reason,
+      this.notice,
+      h("ol", { class: "stepper", "aria-label": "Phases" }, [...this.steps.values()].map(({ element }) => element)),
+      this.message,
+      h("dl", { class: "tiles" }, [...this.tiles.values()].map(({ element }) => element)),
+      this.dialog,
+    );
+  }
+
+  confirmation() {
+    const form = h(
+      "form",
+      { method: "dialog" },
+      h("h2", {}, "Cancel this job?"),
+      h("p", {}, "It ends now and delivers nothing. What was measured stays. To end the search but still get models, use Stop and deliver."),
+      h("div", { class: "buttons" }, h("button", { value: "keep", autofocus: true }, "Keep running"), h("button", { value: "cancel", class: "danger" }, "Cancel the job")),
+    );
+    const dialog = h("dialog", { "aria-label": "Confirm" }, form);
+    dialog.addEventListener("close", () => dialog.returnValue === "cancel" && this.act("cancel"));
+    return dialog;
+  }
+
+  ask(verb) {
+    if (verb !== "cancel") return this.act(verb);
+    this.dialog.returnValue = "";
+    return this.dialog.showModal();
+  }
+
+  async act(verb) {
+    put(this.notice);
+    for (const button of this.verbs.children) button.disabled = true;
+    try {
+      await this.onVerb(verb);
+    } catch (error) {
+      put(this.notice, problemBox(error));
+    } finally {
+      for (const button of this.verbs.children) button.disabled = false;
+    }
+  }
+
+  update(job, front) {
+    const { progress } = job;
+    say(this.name, job.name);
+    this.updateState(job);
+    say(this.facts, factsText(job));
+    this.reason.hidden = !job.reason;
+    this.reason.className = job.state === "FAILED" ? "reason bad" : "reason";
+    say(this.reason, job.reason ?? "");
+    this.updateSteps(job);
+    say(this.message, progress.message || "\u00a0");
+    this.updateTiles(job, front);
+  }
+
+  updateState({ state }) {
+    if (this.shownState === state) return;
+    this.shownState = state;
+    put(this.state, badge(state));
+    const button = (verb) =>
+      h("button", { type: "button", class: verb === "cancel" ? "danger" : null, title: VERBS[verb].hint, "data-verb": verb, onclick: () => this.ask(verb) }, VERBS[verb].title);
+    put(this.verbs, legalVerbs(state).map(button));
+    if (isTerminal(state) && this.dialog.open) this.dialog.close();
+  }
+
+  updateSteps({ state, progress }) {
+    const at = PHASES.indexOf(progress.phase);
+    PHASES.forEach((phase, index) => {
+      const { element, meter, note } = this.steps.get(phase);
+      const isDone = state === "SUCCEEDED" || index < at;
+      const isHere = !isDone && index === at;
+      const stopped = isHere && isTerminal(state);
+      element.className = isDone ? "done" : stopped ? "broken" : isHere ? "here" : "";
+      if (isHere) element.setAttribute("aria-current", "step");
+      else element.removeAttribute("aria-current");
+      const fraction = isDone ? 1 : isHere ? progress.fraction : 0;
+      meter.firstChild.style.inlineSize = `${(100 * fraction).toFixed(1)}%`;
+      meter.setAttribute("aria-valuenow", Math.round(100 * fraction));
+      say(note, isDone ? "done" : stopped ? "ended here" : isHere ? format.percent(progress.fraction) : "\u00a0");
+    });
+  }
+
+  updateTiles({ state, progress, spent, budget }, front) {
+    const of = (done, total) => (total ? `${format.count(done)} / ${format.count(total)}` : format.count(done));
+    const set = (title, text) => say(this.tiles.get(title).value, text);
+    set("Evaluations", of(progress.evaluations_done, progress.evaluations_total || budget.evaluations));
+    set("Front", front ? `${format.count(front.size)} ${front.size === 1 ? "point" : "points"}` : "–");
+    set("Hypervolume", front ? format.number(front.hypervolume) : "–");
+    set("Epochs", of(progress.epochs_done, progress.epochs_total));
+    set("Audited", of(progress.audited, progress.audits_total));
+    set("Delivered", of(progress.delivered, progress.deliveries_total));
+    set("Infeasible", format.count(progress.infeasible));
+    set("Failed", format.count(progress.failures));
+    set("Time spent", budget.wall_time ? `${format.duration(spent.wall_seconds)} of ${format.duration(budget.wall_time)}` : format.duration(spent.wall_seconds));
+    set("Time left", timeLeft(state, progress.seconds_left));
+  }
+}
+
+function timeLeft(state, seconds) {
+  if (isTerminal(state)) return "–";
+  if (state === "PAUSED") return "paused";
+  return seconds === null || seconds === undefined ? "not known yet" : `about ${format.duration(seconds)}`;
+}
+
+function factsText({ job_id: jobId, objectives, spec, created_at: created, labels }) {
+  const name = (part) => (typeof part === "string" ? part : part?.name);
+  return [
+    objectives.map(({ metric, direction }) => `${format.words(metric)} ${direction}`).join(", "),
+    ...(spec?.constraints ?? []),
+    spec && `space ${name(spec.space)}`,
+    spec && `data ${name(spec.dataset)}`,
+    spec && `searcher ${name(spec.searcher)}`,
+    spec?.supernet && (spec.supernet.from ? `supernet of ${spec.supernet.from}` : `recipe ${name(spec.supernet.recipe)}`),
+    ...Object.entries(labels ?? {}).map(([key, value]) => `${key}: ${value}`),
+    `created ${format.moment(created)}`,
+    jobId,
+  ]
+    .filter(Boolean)
+    .join("  ·  ");
+}
+
+function step(phase) {
+  const meter = bar(0, PHASE_TITLES[phase]);
+  const note = h("span", { class: "fine" }, "\u00a0");
+  return { meter, note, element: h("li", {}, h("span", { class: "step-title" }, PHASE_TITLES[phase]), meter, note) };
+}
+
+function tile(title) {
+  const value = h("dd", {}, "–");
+  return { value, element: h("div", { class: "tile", "data-tile": title }, h("dt", {}, title), value) };
+}

@@ -1,0 +1,120 @@
+// What a job says of itself: what it would meet, how far it can be trusted, what it delivered.
+
+import { h, svg } from "./dom.js";
+import * as format from "./format.js";
+import { contentAddress } from "./rest.js";
+
+function table(titles, rows) {
+  const head = titles.map((title, index) => h("th", { scope: "col", class: index ? "num" : null }, title));
+  return h("div", { class: "scroll-x" }, h("table", { class: "plain" }, h("thead", {}, h("tr", {}, head)), h("tbody", {}, rows)));
+}
+
+function facts(pairs) {
+  const shown = pairs.filter(([, value]) => value !== null && value !== undefined);
+  return h("dl", { class: "facts" }, shown.map(([name, value]) => [h("dt", {}, name), h("dd", {}, value)]));
+}
+
+/** What a job will meet. */
+export function preflightReport(report) {
+  const rows = report.costs.map(({ metric, unit, minimum, median, maximum, share_feasible: feasible }) => {
+    const { name, unit: ending } = format.titled(metric);
+    const measured = unit || ending;
+    const cells = [minimum, median, maximum].map((value) => h("td", { class: "num", title: format.exact(value) }, format.number(value)));
+    const kept = h("td", { class: "num" }, feasible === null || feasible === undefined ? "–" : format.share(feasible));
+    return h("tr", {}, h("th", { scope: "row" }, name, measured ? h("span", { class: "unit" }, ` ${measured}`) : null), cells, kept);
+  });
+  return h(
+    "div",
+    { class: "report" },
+    h("p", { class: report.satisfiable === false ? "verdict bad" : "verdict" }, satisfiable(report)),
+    facts([
+      ["Architectures in the space", format.count(report.space_size)],
+      ["Memory of the largest path", report.largest_path_bytes && format.bytes(report.largest_path_bytes)],
+      ["Training steps", report.train_steps && format.count(report.train_steps)],
+      ["Expected time", report.expected_seconds && `about ${format.duration(report.expected_seconds)}`],
+    ]),
+    rows.length ? table(["Cost", "Minimum", "Median", "Maximum", "Within constraints"], rows) : null,
+    report.notes?.length ? h("ul", { class: "notes" }, report.notes.map((note) => h("li", {}, note))) : null,
+  );
+}
+
+function satisfiable({ satisfiable: can, share_feasible: feasible }) {
+  if (can === false) return "No sampled architecture meets the constraints.";
+  const kept = feasible === null || feasible === undefined ? "" : ` ${format.share(feasible)} of the sampled architectures meet them.`;
+  if (can === null || can === undefined) return `Whether the constraints can be met is not known yet.${kept}`;
+  return feasible === 1 ? "Every sampled architecture meets the constraints." : `The constraints can be met.${kept}`;
+}
+
+const SCALE = { width: 180, height: 18, pad: 6 };
+
+/** How far the ranking can be trusted: the verdict in words, and every ranker's agreement with its interval. */
+export function trustReport({ audited, verdict, truth, rankers }) {
+  const lows = rankers.map(({ kendall, interval }) => interval?.[0] ?? kendall ?? 0);
+  const low = Math.max(-1, Math.min(-0.2, ...lows));
+  const rows = rankers.map((ranker) =>
+    h(
+      "tr",
+      {},
+      h("th", { scope: "row" }, format.words(ranker.ranker)),
+      h("td", { class: "num" }, format.number(ranker.kendall)),
+      h("td", {}, whiskers(ranker, low)),
+      h("td", { class: "num" }, ranker.interval ? `${ranker.interval[0].toFixed(2)} to ${ranker.interval[1].toFixed(2)}` : "–"),
+      h("td", { class: "num" }, format.number(ranker.spearman)),
+      h("td", { class: "num" }, format.number(ranker.kendall_top_decile)),
+    ),
+  );
+  return h(
+    "div",
+    { class: "report" },
+    h("p", { class: "verdict" }, verdict),
+    h("p", { class: "fine" }, `Held against ${truth}; ${format.count(audited)} networks.`),
+    rows.length ? table(["Ranked by", "Kendall tau", "", "95 % interval", "Spearman", "tau, top decile"], rows) : null,
+  );
+}
+
+/** One agreement on a common scale from `low` to 1, with a line at 0. */
+function whiskers({ kendall, interval }, low) {
+  const { width, height, pad } = SCALE;
+  const x = (value) => pad + ((Math.max(low, value) - low) / (1 - low)) * (width - 2 * pad);
+  const middle = height / 2;
+  const parts = [
+    svg("line", { x1: pad, x2: width - pad, y1: middle, y2: middle, class: "track" }),
+    svg("line", { x1: x(0), x2: x(0), y1: 2, y2: height - 2, class: "zero" }),
+  ];
+  if (interval) parts.push(svg("line", { x1: x(interval[0]), x2: x(interval[1]), y1: middle, y2: middle, class: "whisker" }));
+  if (kendall !== null && kendall !== undefined) parts.push(svg("circle", { cx: x(kendall), cy: middle, r: 4, class: "dot" }));
+  return svg("svg", { width, height, viewBox: `0 0 ${width} ${height}`, "aria-hidden": "true", class: "whiskers" }, parts);
+}
+
+const FORMAT_NAMES = { onnx: "ONNX", torch_export: "torch.export", pytorch: "PyTorch source" };
+
+export function formatName(name) {
+  return FORMAT_NAMES[name] ?? format.words(name);
+}
+
+/** One network that came out: its metrics, how far each format is from it, and the files. */
+export function delivery(given, { onSelect = null } = {}) {
+  const name = given.digest.slice(0, 10);
+  const title = onSelect ? h("button", { type: "button", class: "link mono", onclick: () => onSelect(given.digest) }, name) : null;
+  const weights = given.weights === "trained" ? "trained from scratch" : "inherited from the supernet";
+  const metrics = Object.entries(given.metrics).map(([metric, value]) => [format.keyLabel(metric), metricValue(metric, value)]);
+  const files = Object.entries(given.artifacts);
+  return h(
+    "article",
+    { class: "delivery" },
+    h("p", { class: "delivery-head" }, title, h("span", { class: "fine" }, `weights ${weights}`)),
+    h("p", { class: "mono arch" }, given.text),
+    metrics.length ? facts(metrics) : null,
+    files.length ? h("ul", { class: "files" }, files.map(([form, id]) => file(form, id, given.parity[form]))) : null,
+  );
+}
+
+function metricValue(key, value) {
+  return h("span", { title: format.exact(value) }, format.withUnit(value, format.metricOf(key).metric));
+}
+
+function file(form, artifactId, difference) {
+  const link = h("a", { href: contentAddress(artifactId), download: "" }, `Download ${formatName(form)}`);
+  const parity = difference === undefined ? null : `largest difference to the network ${difference === 0 ? "0" : difference.toExponential(1)}`;
+  return h("li", {}, link, parity ? h("span", { class: "fine" }, parity) : null);
+}

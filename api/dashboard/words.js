@@ -1,0 +1,45 @@
+// What the service's states mean to a reader, and which verbs they allow.
+
+export const PHASES = ["PREFLIGHT", "SUPERNET", "SEARCH", "AUDIT", "DELIVER"];
+
+export const PHASE_TITLES = {
+  PREFLIGHT: "Preflight",
+  SUPERNET: "Supernet",
+  SEARCH: "Search",
+  AUDIT: "Audit",
+  DELIVER: "Deliver",
+};
+
+export const VERBS = {
+  pause: { title: "Pause", hint: "Keep everything and wait; resume goes on from here." },
+  resume: { title: "Resume", hint: "Go on from where the job paused." },
+  stop: { title: "Stop and deliver", hint: "End the search early; audit and delivery still run." },
+  cancel: { title: "Cancel", hint: "End the job now, without delivering." },
+};
+
+const LEGAL = {
+  QUEUED: ["pause", "cancel"],
+  RUNNING: ["pause", "stop", "cancel"],
+  PAUSING: ["cancel"],
+  PAUSED: ["resume", "stop", "cancel"],
+  STOPPING: ["cancel"],
+};
+
+/** The verbs that a job in `state` understands. */
+export function legalVerbs(state) {
+  return LEGAL[state] ?? [];
+}
+
+export function isTerminal(state) {
+  return state === "SUCCEEDED" || state === "FAILED" || state === "CANCELLED";
+}
+
+/** Objectives with the `metric@level` under which a candidate keeps its value. */
+export function keyed(objectives) {
+  return objectives.map((objective) => ({ ...objective, key: `${objective.metric}@${objective.level}` }));
+}
+
+/** Which of two values of an objective is better: negative when `a` is. */
+export function better(objective, a, b) {
+  return objective.direction === "max" ? b - a : a - b;
+}
