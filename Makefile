@@ -14,7 +14,7 @@ FIND_PYTHON := for python in $(PYTHON) python3.13 python3.12 python3.11 python3;
 	"$$python" -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 \
 	&& { echo "$$python"; break; }; done
 
-.PHONY: run install test test-slow lint types check bench clean
+.PHONY: run install test test-slow lint types check docs bench clean
 
 run: $(STAMP)
 	@exec $(BIN)/nas run $(SPEC) $(ONCE_FLAG)
@@ -45,6 +45,10 @@ types: $(STAMP)
 	$(BIN)/mypy
 
 check: lint types test
+
+# The tables of docs/ that say what the code says
+docs: $(STAMP)
+	$(BIN)/python -m tests.rules._tables
 
 # Every benchmark in its short form; each alone and in full: python -m benchmarks.NAME
 bench: $(STAMP)

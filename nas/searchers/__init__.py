@@ -4,9 +4,9 @@ A plug-in's `create(config, space, objectives)` gives a `Searcher`. Flags: `mult
 for a known architecture again).
 """
 
-from nas.searchers._searcher import Searcher, proposal
+from nas.searchers._searcher import Searcher, proposal, unseen
 from searchspaces import Registry
 
 REGISTRY: Registry[Searcher] = Registry("searchers", "nas.searchers")
 
-__all__ = ["REGISTRY", "Searcher", "proposal"]
+__all__ = ["REGISTRY", "Searcher", "proposal", "unseen"]
