@@ -1,0 +1,22 @@
+"""The SDK: searches from Python, over REST. Loads nothing heavy.
+
+>>> from nas.client import Client
+>>> client = Client("http://127.0.0.1:8421")
+>>> client.url
+'http://127.0.0.1:8421'
+>>> client.close()
+"""
+
+from nas.client._async_client import AsyncCandidateHandle, AsyncCandidateList, AsyncClient, AsyncJobHandle
+from nas.client._client import CandidateHandle, CandidateList, Client, JobHandle
+
+__all__ = [
+    "AsyncCandidateHandle",
+    "AsyncCandidateList",
+    "AsyncClient",
+    "AsyncJobHandle",
+    "CandidateHandle",
+    "CandidateList",
+    "Client",
+    "JobHandle",
+]

@@ -1,0 +1,391 @@
+"""The client for an event loop: the names of `Client`, each to be awaited."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+from nas.client import _calls as calls
+from nas.client import _flows as flows
+from nas.client._calls import Call, Spec, Verb, Weights
+from nas.client._embedded import EmbeddedService
+from nas.client._events import Feed, Message, changed_job, stored_event
+from nas.client._progress import ProgressDisplay
+from nas.client._saving import target
+from nas.client._tables import frame, plotly_figure
+from nas.client._transport import AsyncTransport
+from nas.resources import (
+    ArtifactInfo,
+    Candidate,
+    DatasetInfo,
+    Delivery,
+    Event,
+    Export,
+    Job,
+    JobState,
+    ParetoFront,
+    PluginInfo,
+    PreflightReport,
+    TrustReport,
+    Worker,
+)
+from nas.spec import ExportFormat
+from searchspaces import NASError, ServiceError
+
+if TYPE_CHECKING:
+    import httpx
+    import pandas
+    import plotly.graph_objects
+
+
+class AsyncClient:
+    """`Client` for an event loop, used as `async with AsyncClient() as client`.
+
+    Args:
+        url: address; else NAS_URL, else a service that it starts on entry and ends on exit.
+        token: bearer token; else NAS_TOKEN.
+        folder: where a service that it starts keeps its store.
+        transport: another way to send requests, for tests.
+    """
+
+    def __init__(
+        self,
+        url: str | None = None,
+        token: str | None = None,
+        *,
+        folder: str | Path | None = None,
+        transport: httpx.AsyncBaseTransport | None = None,
+    ) -> None:
+        self._given = url or os.environ.get("NAS_URL")
+        self._token, self._folder, self._http = token or os.environ.get("NAS_TOKEN"), folder, transport
+        self._service: EmbeddedService | None = None
+        self._opened: AsyncTransport | None = None
+
+    @property
+    def url(self) -> str:
+        """Address of the service; in a browser, its page."""
+        return self._transport.url
+
+    async def open(self) -> Self:
+        """Start the service if there is no address, and be ready to send. `async with` does this."""
+        if self._opened is None:
+            if not self._given:
+                folder = Path(self._folder) if self._folder else None
+                self._service = await asyncio.to_thread(EmbeddedService, folder)
+            address = self._service.url if self._service else self._given or ""
+            self._opened = AsyncTransport(address, self._token, self._http)
+        return self
+
+    async def close(self) -> None:
+        """End the connections, and the service if this client started it."""
+        if self._opened:
+            await self._opened.close()
+        if self._service:
+            await asyncio.to_thread(self._service.close)
+        self._opened = self._service = None
+
+    async def __aenter__(self) -> Self:
+        return await self.open()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    @property
+    def _transport(self) -> AsyncTransport:
+        if self._opened is None:
+            raise ServiceError("the client is not open; use `async with AsyncClient() as client`, or await `open()`.")
+        return self._opened
+
+    # --- jobs ---------------------------------------------------------------------------------------------------------
+
+    async def submit(self, spec: Spec, *, idempotency_key: str | None = None) -> AsyncJobHandle:
+        """See `Client.submit`."""
+        return AsyncJobHandle(self, await self._transport.send(calls.submit(spec, key=idempotency_key)))
+
+    async def dry_run(self, spec: Spec) -> PreflightReport:
+        """See `Client.dry_run`."""
+        return await self._transport.send(calls.dry_run(spec))
+
+    async def job(self, job_id: str) -> AsyncJobHandle:
+        """See `Client.job`."""
+        return AsyncJobHandle(self, await self._transport.send(calls.job(job_id)))
+
+    async def find_job(self, reference: str) -> AsyncJobHandle:
+        """See `Client.find_job`."""
+        return AsyncJobHandle(self, await self._transport.run(flows.find_job(reference)))
+
+    async def jobs(
+        self, *, state: JobState | str | None = None, labels: Mapping[str, str] | None = None, limit: int | None = None
+    ) -> list[AsyncJobHandle]:
+        """See `Client.jobs`."""
+        page_size = min(limit or calls.PAGE_SIZE, calls.PAGE_SIZE)
+        call = calls.jobs(state=state, labels=labels, page_size=page_size)
+        return [AsyncJobHandle(self, job) for job in await self._transport.run(flows.items(call, limit=limit))]
+
+    # --- what the service has -----------------------------------------------------------------------------------------
+
+    async def plugins(self, kind: str) -> list[PluginInfo]:
+        """See `Client.plugins`."""
+        return await self._transport.run(flows.items(calls.plugins(kind)))
+
+    async def spaces(self) -> list[PluginInfo]:
+        """See `Client.spaces`."""
+        return await self.plugins("spaces")
+
+    async def recipes(self) -> list[PluginInfo]:
+        """See `Client.recipes`."""
+        return await self.plugins("recipes")
+
+    async def searchers(self) -> list[PluginInfo]:
+        """See `Client.searchers`."""
+        return await self.plugins("searchers")
+
+    async def costs(self) -> list[PluginInfo]:
+        """See `Client.costs`."""
+        return await self.plugins("costs")
+
+    async def evaluators(self) -> list[PluginInfo]:
+        """See `Client.evaluators`."""
+        return await self.plugins("evaluators")
+
+    async def tasks(self) -> list[PluginInfo]:
+        """See `Client.tasks`."""
+        return await self.plugins("tasks")
+
+    async def datasets(self) -> list[DatasetInfo]:
+        """See `Client.datasets`."""
+        return await self._transport.run(flows.items(calls.datasets()))
+
+    async def dataset(self, name: str) -> DatasetInfo:
+        """See `Client.dataset`."""
+        return await self._transport.send(calls.dataset(name))
+
+    async def add_dataset(self, name: str, plugin: str, config: Mapping[str, Any] | None = None) -> DatasetInfo:
+        """See `Client.add_dataset`."""
+        return await self._transport.send(calls.add_dataset(name, plugin, config or {}))
+
+    async def check_dataset(self, name: str) -> DatasetInfo:
+        """See `Client.check_dataset`."""
+        return await self._transport.send(calls.check_dataset(name))
+
+    async def remove_dataset(self, name: str) -> None:
+        """See `Client.remove_dataset`."""
+        await self._transport.send(calls.remove_dataset(name))
+
+    async def workers(self) -> list[Worker]:
+        """See `Client.workers`."""
+        return await self._transport.run(flows.items(calls.workers()))
+
+
+class AsyncJobHandle:
+    """A job of a service: `job` is what was last seen of it."""
+
+    def __init__(self, client: AsyncClient, job: Job) -> None:
+        self._client, self._transport, self.job = client, client._transport, job
+
+    def __repr__(self) -> str:
+        return f"AsyncJobHandle({self.id!r}, {self.job.name!r}, {self.state.value})"
+
+    @property
+    def id(self) -> str:
+        """The job's id."""
+        return self.job.job_id
+
+    @property
+    def state(self) -> JobState:
+        """The state last seen; `refresh` looks again."""
+        return self.job.state
+
+    @property
+    def trust(self) -> TrustReport | None:
+        """How far the ranking can be trusted; None before the audit."""
+        return self.job.trust
+
+    @property
+    def deliveries(self) -> tuple[Delivery, ...]:
+        """The networks delivered so far."""
+        return self.job.deliveries
+
+    async def refresh(self) -> Job:
+        """See `JobHandle.refresh`."""
+        self.job = await self._transport.send(calls.job(self.id))
+        return self.job
+
+    async def wait(self, *, progress: bool = True, raise_on_failure: bool = False) -> Job:
+        """See `JobHandle.wait`."""
+        with ProgressDisplay(self.job, shown=progress) as display:
+            async for message in self._messages(0):
+                self.job = changed_job(message, self.job)
+                display.tell(message)
+                if message.type == "progress":
+                    display.update(self.job)
+                elif display.wants_front(message):
+                    display.front(await self.pareto())
+            display.update(await self.refresh())
+        return flows.finished(self.job, raise_on_failure=raise_on_failure)
+
+    async def events(self, after: int = 0, *, follow: bool = False) -> AsyncIterator[Event]:
+        """See `JobHandle.events`."""
+        if not follow:
+            for event in await self._transport.run(flows.events_after(self.id, after)):
+                yield event
+            return
+        async for message in self._messages(after):
+            event_or_none = stored_event(message)
+            if event_or_none:
+                yield event_or_none
+
+    async def _messages(self, after: int) -> AsyncIterator[Message]:
+        feed = Feed(after)
+        while True:
+            broken: NASError | None = None
+            try:
+                async with self._transport.lines(calls.event_stream(self.id, feed.after)) as lines:
+                    async for line in lines:
+                        message = feed.message(line)
+                        if message and message.type == "end":
+                            return
+                        if message:
+                            yield message
+            except ServiceError as error:
+                broken = error
+            await self._transport.pause(feed.pause(broken))
+
+    def candidates(
+        self,
+        *,
+        order_by: str | None = None,
+        descending: bool | None = None,
+        feasible: bool | None = None,
+        on_front: bool | None = None,
+    ) -> AsyncCandidateList:
+        """See `JobHandle.candidates`; nothing is sent before it is iterated."""
+        call = calls.candidates(self.id, order_by=order_by, descending=descending, feasible=feasible, on_front=on_front)
+        return AsyncCandidateList(self._transport, call)
+
+    async def candidate(self, digest: str) -> AsyncCandidateHandle:
+        """See `JobHandle.candidate`."""
+        return AsyncCandidateHandle(self, await self._transport.send(calls.candidate(self.id, digest)))
+
+    async def best(self) -> AsyncCandidateHandle:
+        """See `JobHandle.best`."""
+        return await self.candidate("best")
+
+    async def pareto(self) -> ParetoFront:
+        """See `JobHandle.pareto`."""
+        return await self._transport.send(calls.pareto(self.id))
+
+    async def figure(self, name: str) -> plotly.graph_objects.Figure:
+        """See `JobHandle.figure`."""
+        return plotly_figure(await self._transport.send(calls.figure(self.id, name)))
+
+    async def artifacts(self) -> list[ArtifactInfo]:
+        """See `JobHandle.artifacts`."""
+        return await self._transport.run(flows.artifacts(self.id))
+
+    async def exports(self) -> list[Export]:
+        """See `JobHandle.exports`."""
+        return await self._transport.run(flows.items(calls.exports(self.id)))
+
+    async def pause(self) -> AsyncJobHandle:
+        """See `JobHandle.pause`."""
+        return await self._verb("pause")
+
+    async def resume(self) -> AsyncJobHandle:
+        """See `JobHandle.resume`."""
+        return await self._verb("resume")
+
+    async def stop(self) -> AsyncJobHandle:
+        """See `JobHandle.stop`."""
+        return await self._verb("stop")
+
+    async def cancel(self) -> AsyncJobHandle:
+        """See `JobHandle.cancel`."""
+        return await self._verb("cancel")
+
+    async def update(
+        self,
+        *,
+        budget: Mapping[str, Any] | None = None,
+        name: str | None = None,
+        labels: Mapping[str, str] | None = None,
+    ) -> AsyncJobHandle:
+        """See `JobHandle.update`."""
+        self.job = await self._transport.send(calls.change(self.job, calls.changes(budget, name, labels)))
+        return self
+
+    async def delete(self) -> None:
+        """See `JobHandle.delete`."""
+        await self._transport.send(calls.delete(self.id))
+
+    async def _verb(self, name: Verb) -> AsyncJobHandle:
+        self.job = await self._transport.send(calls.verb(self.id, name))
+        return self
+
+
+class AsyncCandidateList:
+    """Candidates of a job, read page by page while iterated; every iteration starts anew."""
+
+    def __init__(self, transport: AsyncTransport, call: Call[Any]) -> None:
+        self._transport, self._call = transport, call
+
+    async def __aiter__(self) -> AsyncIterator[Candidate]:
+        token: str | None = None
+        while True:
+            page = await self._transport.send(self._call.page(token))
+            for candidate in page.items:
+                yield candidate
+            token = page.next_page_token
+            if token is None:
+                return
+
+    async def to_pandas(self) -> pandas.DataFrame:
+        """See `CandidateList.to_pandas`."""
+        return frame([candidate async for candidate in self])
+
+
+class AsyncCandidateHandle:
+    """One architecture of a job: `candidate` holds what is known of it."""
+
+    def __init__(self, job: AsyncJobHandle, candidate: Candidate) -> None:
+        self._job, self.candidate = job, candidate
+
+    def __repr__(self) -> str:
+        return f"AsyncCandidateHandle({self.digest!r}, {self.text!r})"
+
+    @property
+    def digest(self) -> str:
+        """Its digest."""
+        return self.candidate.digest
+
+    @property
+    def text(self) -> str:
+        """Its architecture, as text."""
+        return self.candidate.text
+
+    @property
+    def values(self) -> dict[str, float]:
+        """`metric@level` -> value."""
+        return self.candidate.values
+
+    async def figure(self) -> plotly.graph_objects.Figure:
+        """See `CandidateHandle.figure`."""
+        return plotly_figure(await self._job._transport.send(calls.candidate_figure(self._job.id, self.digest)))
+
+    async def export(
+        self,
+        path: str | Path,
+        *,
+        format: ExportFormat | None = None,
+        weights: Weights = "trained",
+        overwrite: bool = False,
+    ) -> Path:
+        """See `CandidateHandle.export`."""
+        where = target(path, format, overwrite=overwrite)
+        return await self._job._transport.run(flows.export(self._job.id, self.digest, weights, where))

@@ -1,0 +1,407 @@
+"""The blocking client and what it hands out."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+from nas.client import _calls as calls
+from nas.client import _flows as flows
+from nas.client._calls import Call, Spec, Verb, Weights
+from nas.client._embedded import EmbeddedService
+from nas.client._events import Feed, Message, changed_job, stored_event
+from nas.client._progress import ProgressDisplay
+from nas.client._saving import target
+from nas.client._tables import frame, plotly_figure
+from nas.client._transport import Transport
+from nas.resources import (
+    ArtifactInfo,
+    Candidate,
+    DatasetInfo,
+    Delivery,
+    Event,
+    Export,
+    Job,
+    JobState,
+    ParetoFront,
+    PluginInfo,
+    PreflightReport,
+    TrustReport,
+    Worker,
+)
+from nas.spec import ExportFormat
+from searchspaces import NASError, ServiceError
+
+if TYPE_CHECKING:
+    import httpx
+    import pandas
+    import plotly.graph_objects
+
+
+class Client:
+    """Talks to a service: at `url`, else at NAS_URL, else one that it starts itself and ends on `close`.
+
+    Args:
+        url: address, such as `http://127.0.0.1:8421`.
+        token: bearer token; else NAS_TOKEN.
+        folder: where a service that it starts keeps its store; else NAS_FOLDER, else `./nas-data`.
+        transport: another way to send requests, for tests.
+    """
+
+    def __init__(
+        self,
+        url: str | None = None,
+        token: str | None = None,
+        *,
+        folder: str | Path | None = None,
+        transport: httpx.BaseTransport | None = None,
+    ) -> None:
+        given = url or os.environ.get("NAS_URL")
+        self._service = None if given else EmbeddedService(Path(folder) if folder else None)
+        address = given or (self._service.url if self._service else "")
+        self._transport = Transport(address, token or os.environ.get("NAS_TOKEN"), transport)
+
+    @property
+    def url(self) -> str:
+        """Address of the service; in a browser, its page."""
+        return self._transport.url
+
+    def close(self) -> None:
+        """End the connections, and the service if this client started it."""
+        self._transport.close()
+        if self._service:
+            self._service.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    # --- jobs ---------------------------------------------------------------------------------------------------------
+
+    def submit(self, spec: Spec, *, idempotency_key: str | None = None) -> JobHandle:
+        """Start a search. `spec` is a JobSpec, a mapping, or the path of a YAML file.
+
+        Raises:
+            SpecError: with one violation for every field that is wrong.
+        """
+        return JobHandle(self, self._transport.send(calls.submit(spec, key=idempotency_key)))
+
+    def dry_run(self, spec: Spec) -> PreflightReport:
+        """What a search would meet: size of the space, spread of the costs, memory, expected time. Starts nothing.
+
+        Raises:
+            SpecError: with one violation for every field that is wrong.
+        """
+        return self._transport.send(calls.dry_run(spec))
+
+    def job(self, job_id: str) -> JobHandle:
+        """A job by its id.
+
+        Raises:
+            NotFound: there is none.
+        """
+        return JobHandle(self, self._transport.send(calls.job(job_id)))
+
+    def find_job(self, reference: str) -> JobHandle:
+        """A job by its id, a unique beginning of it, or `latest`.
+
+        Raises:
+            NotFound: none, or more than one, fits.
+        """
+        return JobHandle(self, self._transport.run(flows.find_job(reference)))
+
+    def jobs(
+        self, *, state: JobState | str | None = None, labels: Mapping[str, str] | None = None, limit: int | None = None
+    ) -> list[JobHandle]:
+        """Jobs in the service's order, newest first."""
+        page_size = min(limit or calls.PAGE_SIZE, calls.PAGE_SIZE)
+        call = calls.jobs(state=state, labels=labels, page_size=page_size)
+        return [JobHandle(self, job) for job in self._transport.run(flows.items(call, limit=limit))]
+
+    # --- what the service has -----------------------------------------------------------------------------------------
+
+    def plugins(self, kind: str) -> list[PluginInfo]:
+        """Plug-ins of a kind: spaces, recipes, searchers, costs, evaluators or tasks."""
+        return self._transport.run(flows.items(calls.plugins(kind)))
+
+    def spaces(self) -> list[PluginInfo]:
+        """Search spaces."""
+        return self.plugins("spaces")
+
+    def recipes(self) -> list[PluginInfo]:
+        """Ways to train a supernet."""
+        return self.plugins("recipes")
+
+    def searchers(self) -> list[PluginInfo]:
+        """Ways to propose architectures."""
+        return self.plugins("searchers")
+
+    def costs(self) -> list[PluginInfo]:
+        """Numbers known without accuracy."""
+        return self.plugins("costs")
+
+    def evaluators(self) -> list[PluginInfo]:
+        """Ways to measure architectures."""
+        return self.plugins("evaluators")
+
+    def tasks(self) -> list[PluginInfo]:
+        """What a batch can mean."""
+        return self.plugins("tasks")
+
+    def datasets(self) -> list[DatasetInfo]:
+        """Registered data sets."""
+        return self._transport.run(flows.items(calls.datasets()))
+
+    def dataset(self, name: str) -> DatasetInfo:
+        """One registered data set."""
+        return self._transport.send(calls.dataset(name))
+
+    def add_dataset(self, name: str, plugin: str, config: Mapping[str, Any] | None = None) -> DatasetInfo:
+        """Register a data set: a plug-in (npz, image_folder ...) with its settings, under a name for specs.
+
+        Raises:
+            SpecError: the settings are wrong; every violation is named.
+        """
+        return self._transport.send(calls.add_dataset(name, plugin, config or {}))
+
+    def check_dataset(self, name: str) -> DatasetInfo:
+        """Read a data set whole and tell its digest, classes and sizes; `error` says what is wrong with it."""
+        return self._transport.send(calls.check_dataset(name))
+
+    def remove_dataset(self, name: str) -> None:
+        """Forget a registered data set; its files stay."""
+        self._transport.send(calls.remove_dataset(name))
+
+    def workers(self) -> list[Worker]:
+        """Workers that the service knows."""
+        return self._transport.run(flows.items(calls.workers()))
+
+
+class JobHandle:
+    """A job of a service: `job` is what was last seen of it."""
+
+    def __init__(self, client: Client, job: Job) -> None:
+        self._client, self._transport, self.job = client, client._transport, job
+
+    def __repr__(self) -> str:
+        return f"JobHandle({self.id!r}, {self.job.name!r}, {self.state.value})"
+
+    @property
+    def id(self) -> str:
+        """The job's id."""
+        return self.job.job_id
+
+    @property
+    def state(self) -> JobState:
+        """The state last seen; `refresh` looks again."""
+        return self.job.state
+
+    @property
+    def trust(self) -> TrustReport | None:
+        """How far the ranking can be trusted; None before the audit."""
+        return self.job.trust
+
+    @property
+    def deliveries(self) -> tuple[Delivery, ...]:
+        """The networks delivered so far."""
+        return self.job.deliveries
+
+    def refresh(self) -> Job:
+        """Look at the job again."""
+        self.job = self._transport.send(calls.job(self.id))
+        return self.job
+
+    def wait(self, *, progress: bool = True, raise_on_failure: bool = False) -> Job:
+        """Wait until the job has ended; a progress bar tells how far it is. Survives a restart of the service.
+
+        Raises:
+            ServiceError: nothing has answered for a minute; or, with `raise_on_failure`, the job did not succeed.
+        """
+        with ProgressDisplay(self.job, shown=progress) as display:
+            for message in self._messages(0):
+                self.job = changed_job(message, self.job)
+                display.tell(message)
+                if message.type == "progress":
+                    display.update(self.job)
+                elif display.wants_front(message):
+                    display.front(self.pareto())
+            display.update(self.refresh())
+        return flows.finished(self.job, raise_on_failure=raise_on_failure)
+
+    def events(self, after: int = 0, *, follow: bool = False) -> Iterator[Event]:
+        """Events with `sequence > after`, those so far or, with `follow`, until the job has ended."""
+        if not follow:
+            yield from self._transport.run(flows.events_after(self.id, after))
+            return
+        for message in self._messages(after):
+            event = stored_event(message)
+            if event:
+                yield event
+
+    def _messages(self, after: int) -> Iterator[Message]:
+        feed = Feed(after)
+        while True:
+            broken: NASError | None = None
+            try:
+                with self._transport.lines(calls.event_stream(self.id, feed.after)) as lines:
+                    for message in filter(None, map(feed.message, lines)):
+                        if message.type == "end":
+                            return
+                        yield message
+            except ServiceError as error:
+                broken = error
+            self._transport.pause(feed.pause(broken))
+
+    def candidates(
+        self,
+        *,
+        order_by: str | None = None,
+        descending: bool | None = None,
+        feasible: bool | None = None,
+        on_front: bool | None = None,
+    ) -> CandidateList:
+        """The architectures that the job has proposed, read page by page. `order_by` is a `metric@level`."""
+        call = calls.candidates(self.id, order_by=order_by, descending=descending, feasible=feasible, on_front=on_front)
+        return CandidateList(self._transport, call)
+
+    def candidate(self, digest: str) -> CandidateHandle:
+        """One candidate with its evaluations, by digest or as `best`."""
+        return CandidateHandle(self, self._transport.send(calls.candidate(self.id, digest)))
+
+    def best(self) -> CandidateHandle:
+        """The point of the front that is best in the first objective.
+
+        Raises:
+            NotFound: nothing feasible has been found yet.
+        """
+        return self.candidate("best")
+
+    def pareto(self) -> ParetoFront:
+        """The Pareto front as it stands."""
+        return self._transport.send(calls.pareto(self.id))
+
+    def figure(self, name: str) -> plotly.graph_objects.Figure:
+        """A plotly figure: pareto, hypervolume, training or paths."""
+        return plotly_figure(self._transport.send(calls.figure(self.id, name)))
+
+    def artifacts(self) -> list[ArtifactInfo]:
+        """The files that the job has kept."""
+        return self._transport.run(flows.artifacts(self.id))
+
+    def exports(self) -> list[Export]:
+        """The exports that were asked for."""
+        return self._transport.run(flows.items(calls.exports(self.id)))
+
+    def pause(self) -> JobHandle:
+        """Halt after the present step; `resume` goes on from there."""
+        return self._verb("pause")
+
+    def resume(self) -> JobHandle:
+        """Go on."""
+        return self._verb("resume")
+
+    def stop(self) -> JobHandle:
+        """End the search early; what was found is still audited and delivered."""
+        return self._verb("stop")
+
+    def cancel(self) -> JobHandle:
+        """End the job without delivering."""
+        return self._verb("cancel")
+
+    def update(
+        self,
+        *,
+        budget: Mapping[str, Any] | None = None,
+        name: str | None = None,
+        labels: Mapping[str, str] | None = None,
+    ) -> JobHandle:
+        """Raise the budget, rename or label the job.
+
+        Raises:
+            Conflict: somebody else changed it since it was last seen; `refresh` and try again.
+        """
+        self.job = self._transport.send(calls.change(self.job, calls.changes(budget, name, labels)))
+        return self
+
+    def delete(self) -> None:
+        """Remove a job that has ended, with all its results."""
+        self._transport.send(calls.delete(self.id))
+
+    def _verb(self, name: Verb) -> JobHandle:
+        self.job = self._transport.send(calls.verb(self.id, name))
+        return self
+
+
+class CandidateList:
+    """Candidates of a job, read page by page while iterated; every iteration starts anew."""
+
+    def __init__(self, transport: Transport, call: Call[Any]) -> None:
+        self._transport, self._call = transport, call
+
+    def __iter__(self) -> Iterator[Candidate]:
+        token: str | None = None
+        while True:
+            page = self._transport.send(self._call.page(token))
+            yield from page.items
+            token = page.next_page_token
+            if token is None:
+                return
+
+    def to_pandas(self) -> pandas.DataFrame:
+        """One row per candidate: number, digest, text, feasible, on_front, and a column for every metric@level."""
+        return frame(list(self))
+
+
+class CandidateHandle:
+    """One architecture of a job: `candidate` holds what is known of it."""
+
+    def __init__(self, job: JobHandle, candidate: Candidate) -> None:
+        self._job, self.candidate = job, candidate
+
+    def __repr__(self) -> str:
+        return f"CandidateHandle({self.digest!r}, {self.text!r})"
+
+    @property
+    def digest(self) -> str:
+        """Its digest."""
+        return self.candidate.digest
+
+    @property
+    def text(self) -> str:
+        """Its architecture, as text."""
+        return self.candidate.text
+
+    @property
+    def values(self) -> dict[str, float]:
+        """`metric@level` -> value."""
+        return self.candidate.values
+
+    def figure(self) -> plotly.graph_objects.Figure:
+        """The architecture, drawn."""
+        return plotly_figure(self._job._transport.send(calls.candidate_figure(self._job.id, self.digest)))
+
+    def export(
+        self,
+        path: str | Path,
+        *,
+        format: ExportFormat | None = None,
+        weights: Weights = "trained",
+        overwrite: bool = False,
+    ) -> Path:
+        """Save the network as a model that runs without this software; waits until it is made.
+
+        `model.onnx` and `model.pt2` are the model alone; a `.zip` or a folder has everything, with card and script.
+        A network that the job has not delivered is trained first, or taken with `inherited` weights.
+
+        Raises:
+            ExportError: something is at `path` already, the format is not said, or it cannot be made.
+        """
+        where = target(path, format, overwrite=overwrite)
+        return self._job._transport.run(flows.export(self._job.id, self.digest, weights, where))

@@ -1,0 +1,120 @@
+"""What takes more than one request, written once: a flow yields steps, and each client does them in its own way."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Generator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from nas.client import _calls as calls
+from nas.client._calls import Call, Weights
+from nas.client._saving import Target, save
+from nas.resources import ArtifactInfo, Delivery, Event, Export, ExportState, Job, JobState, Page
+from searchspaces import ExportError, NotFound, ServiceError
+
+T = TypeVar("T")
+Item = TypeVar("Item")
+_POLL_SECONDS = (0.2, 2.0)
+
+
+@dataclass(frozen=True)
+class Pause:
+    """Wait."""
+
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Download:
+    """Write the content of an artifact to a file."""
+
+    artifact_id: str
+    file: Path
+
+
+Flow = Generator[Call[Any] | Pause | Download, Any, T]
+
+
+def items(call: Call[Page[Item]], *, limit: int | None = None) -> Flow[list[Item]]:
+    """All items of a list, page by page, or the first `limit`."""
+    found: list[Item] = []
+    token: str | None = None
+    while limit is None or len(found) < limit:
+        page: Page[Item] = yield call.page(token)
+        found += page.items
+        token = page.next_page_token
+        if token is None:
+            break
+    return found if limit is None else found[:limit]
+
+
+def events_after(job_id: str, after: int) -> Flow[list[Event]]:
+    """The events of a job so far, past a sequence number."""
+    found: list[Event] = yield from items(calls.events(job_id, after))
+    return found
+
+
+def export(job_id: str, digest: str, weights: Weights, target: Target) -> Flow[Path]:
+    """Have a candidate exported unless it was delivered so already, wait for it, and save it.
+
+    Raises:
+        ExportError: the service could not export it.
+    """
+    job: Job = yield calls.job(job_id)
+    delivery = next((d for d in job.deliveries if _fits(d, digest, weights, target)), None)
+    if delivery is None:
+        delivery = yield from _exported(job_id, digest, weights, target)
+    with tempfile.TemporaryDirectory() as scratch:
+        file = Path(scratch, "export.zip")
+        yield Download(delivery.artifacts[target.format], file)
+        return save(file, target)
+
+
+def _fits(delivery: Delivery, digest: str, weights: Weights, target: Target) -> bool:
+    return delivery.digest == digest and delivery.weights == weights and target.format in delivery.artifacts
+
+
+def _exported(job_id: str, digest: str, weights: Weights, target: Target) -> Flow[Delivery]:
+    found: Export = yield calls.request_export(job_id, digest, [target.format], weights)
+    delay, longest = _POLL_SECONDS
+    while found.state not in (ExportState.SUCCEEDED, ExportState.FAILED):
+        yield Pause(delay)
+        delay = min(longest, delay * 1.5)
+        found = yield calls.export(found.export_id)
+    if found.delivery is None or target.format not in found.delivery.artifacts:
+        raise ExportError(found.error or f"the export of {digest} as {target.format} gave no file.")
+    return found.delivery
+
+
+def find_job(reference: str) -> Flow[Job]:
+    """A job by its id, a unique beginning of it, or `latest`.
+
+    Raises:
+        NotFound: none, or more than one, fits.
+    """
+    found: list[Job] = yield from items(calls.jobs(state=None, labels=None, page_size=calls.PAGE_SIZE))
+    if reference == "latest" and found:
+        return max(found, key=lambda job: (job.created_at, job.job_id))
+    fitting = [job for job in found if job.job_id == reference] or [j for j in found if j.job_id.startswith(reference)]
+    if reference == "latest" or not fitting:
+        raise NotFound(f"there is no job {reference!r}; `nas jobs` lists them." if found else "there is no job yet.")
+    if len(fitting) > 1:
+        raise NotFound(f"{len(fitting)} jobs begin with {reference!r}; give more of the id.")
+    return fitting[0]
+
+
+def artifacts(job_id: str) -> Flow[list[ArtifactInfo]]:
+    """The files of a job."""
+    found: list[ArtifactInfo] = yield from items(calls.artifacts(job_id))
+    return found
+
+
+def finished(job: Job, *, raise_on_failure: bool) -> Job:
+    """The job, or the error that it ended without success."""
+    if raise_on_failure and job.state is not JobState.SUCCEEDED:
+        raise ServiceError(
+            f"job {job.job_id} ended {job.state.value}: {job.reason or 'no reason given'}.", code=job.state.value
+        )
+    return job

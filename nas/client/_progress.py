@@ -1,0 +1,155 @@
+"""A job's progress in the terminal: a bar with phase, counters, best value and time left, or plain lines."""
+
+from __future__ import annotations
+
+import time
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+from nas.client._events import Message
+from nas.resources import Job, JobState, ParetoFront, Phase
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.progress import Progress, TaskID
+
+_LINE_SECONDS = 10.0
+_FRONT_SECONDS = 2.0
+_LOUD = ("warning", "error")
+
+
+class ProgressDisplay:
+    """Shows a job while somebody waits for it. Does nothing when not `shown`."""
+
+    def __init__(self, job: Job, *, shown: bool, console: Console | None = None) -> None:
+        self.job, self.shown, self._console = job, shown, console
+        self._best = ""
+        self._front_at = -_FRONT_SECONDS
+        self._bar: Progress | None = None
+        self._task: TaskID | None = None
+        self._line_at, self._line = 0.0, ("", "")
+
+    def __enter__(self) -> Self:
+        if self.shown:
+            self._start()
+            self.update(self.job)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._bar:
+            self._bar.stop()
+
+    def update(self, job: Job) -> None:
+        """The job changed."""
+        self.job = job
+        if self._bar is not None and self._task is not None:
+            done = 1.0 if job.state is JobState.SUCCEEDED else job.progress.fraction
+            self._bar.update(
+                self._task, completed=done, phase=_phase(job), counters=counters(job), best=self._best, left=_left(job)
+            )
+        elif self.shown:
+            self._print_line()
+
+    def tell(self, message: Message) -> None:
+        """An event that is worth a line of its own."""
+        if not self.shown or self._console is None:
+            return
+        data = message.data.get("data") or {}
+        is_loud = message.type == "log" and data.get("level") in _LOUD
+        if is_loud or message.type == "lease":
+            self._console.print(f"{message.type}: {data.get('message', '')}", markup=False, highlight=False)
+
+    def wants_front(self, message: Message) -> bool:
+        """Whether the front should be asked for: it may have grown, and was not asked for just now."""
+        if not self.shown or message.type not in ("evaluations", "front"):
+            return False
+        now = time.monotonic()
+        if now - self._front_at < _FRONT_SECONDS:
+            return False
+        self._front_at = now
+        return True
+
+    def front(self, front: ParetoFront) -> None:
+        """The front as it stands."""
+        self._best = best_value(front)
+        self.update(self.job)
+
+    def _start(self) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
+
+        self._console = self._console or Console()
+        if not (self._console.is_terminal or self._console.is_jupyter):
+            return
+        columns = (
+            TextColumn("[bold]{task.fields[phase]}"),
+            BarColumn(bar_width=24),
+            TaskProgressColumn(),
+            TextColumn("{task.fields[counters]}"),
+            TextColumn("[green]{task.fields[best]}"),
+            TextColumn("[cyan]{task.fields[left]}"),
+        )
+        self._bar = Progress(*columns, console=self._console)
+        self._task = self._bar.add_task("job", total=1.0, phase="", counters="", best="", left="")
+        self._bar.start()
+
+    def _print_line(self) -> None:
+        key = (self.job.state.value, _phase(self.job))
+        now = time.monotonic()
+        if self._console is None or (key == self._line and now - self._line_at < _LINE_SECONDS):
+            return
+        self._line, self._line_at = key, now
+        share = f"{self.job.progress.fraction:.0%}"
+        parts = (f"{self.job.name}: {_phase(self.job)}", share, counters(self.job), self._best, _left(self.job))
+        self._console.print("  ".join(part for part in parts if part), markup=False, highlight=False)
+
+
+def counters(job: Job) -> str:
+    """What has been done in the job's phase, in words."""
+    progress = job.progress
+    counted = {
+        Phase.SUPERNET: (progress.epochs_done, progress.epochs_total, "epochs"),
+        Phase.SEARCH: (progress.evaluations_done, progress.evaluations_total, "evaluations"),
+        Phase.AUDIT: (progress.audited, progress.audits_total, "audited"),
+        Phase.DELIVER: (progress.delivered, progress.deliveries_total, "delivered"),
+    }
+    if progress.phase not in counted:
+        return progress.message
+    done, total, noun = counted[progress.phase]
+    return f"{done}/{total} {noun}"
+
+
+def best_value(front: ParetoFront) -> str:
+    """The best value of the first objective on the front, and the size of the front."""
+    if not front.points or not front.objectives:
+        return ""
+    first = front.objectives[0]
+    values = [point.values[first.key] for point in front.points if first.key in point.values]
+    if not values:
+        return ""
+    best = max(values) if first.direction == "max" else min(values)
+    return f"best {first.metric} {best:.4g}, front {len(front.points)}"
+
+
+def duration(seconds: float) -> str:
+    """Seconds for people: `42 s`, `3 min 20 s`, `2 h 05 min`."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+
+
+def _phase(job: Job) -> str:
+    if job.state is JobState.RUNNING and job.progress.phase:
+        return job.progress.phase.value
+    return job.state.value
+
+
+def _left(job: Job) -> str:
+    if job.state.is_terminal:
+        return duration(job.spent.wall_seconds)
+    return f"{duration(job.progress.seconds_left)} left" if job.progress.seconds_left is not None else ""

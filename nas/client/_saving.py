@@ -1,0 +1,95 @@
+"""Where an export goes, and how it gets there: whole or not at all, never over what is there already."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import tempfile
+import zipfile
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+from nas.spec import ExportFormat
+from searchspaces import ExportError, StorageFull
+
+_BY_SUFFIX: dict[str, tuple[ExportFormat, str]] = {
+    ".onnx": ("onnx", "model.onnx"),
+    ".pt2": ("torch_export", "model.pt2"),
+}
+_FORMATS = ("onnx", "torch_export", "pytorch")
+
+
+class Target(NamedTuple):
+    """A path and what is put there: one file of the archive, the archive itself, or all of it in a folder."""
+
+    path: Path
+    format: ExportFormat
+    kind: Literal["file", "archive", "folder"]
+    member: str = ""
+
+
+def target(path: str | Path, format: ExportFormat | None, *, overwrite: bool) -> Target:
+    """Decide by the suffix: `.onnx` and `.pt2` are the model alone, `.zip` the archive, all else a folder.
+
+    Raises:
+        ExportError: something is there already, or the format is not said or contradicts the suffix.
+    """
+    path = Path(path).expanduser()
+    if format is not None and format not in _FORMATS:
+        raise ExportError(f"{format!r} is no format; expected one of {', '.join(_FORMATS)}.")
+    if path.suffix in _BY_SUFFIX:
+        meant, member = _BY_SUFFIX[path.suffix]
+        if format not in (None, meant):
+            raise ExportError(f"{path.name} is a file of format {meant}, not {format}; choose another name.")
+        found = Target(path, meant, "file", member)
+    elif format is None:
+        raise ExportError(f"say the format of {path} ({', '.join(_FORMATS)}), or end it with .onnx or .pt2.")
+    else:
+        found = Target(path, format, "archive" if path.suffix == ".zip" else "folder")
+    if _is_taken(found) and not overwrite:
+        raise ExportError(f"{path} exists already; choose another path, or say overwrite=True to replace it.")
+    if found.kind != "folder" and path.is_dir():
+        raise ExportError(f"{path} is a folder; choose another path.")
+    return found
+
+
+def save(archive: Path, target: Target) -> Path:
+    """Put a downloaded archive, or what is asked of it, at its target.
+
+    Raises:
+        StorageFull: no room is left.
+        ExportError: the archive is broken, or the target cannot be written.
+    """
+    try:
+        target.path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=target.path.parent, prefix=".nas-") as scratch:
+            _place(archive, target, Path(scratch))
+    except (zipfile.BadZipFile, KeyError) as error:
+        raise ExportError(f"the service sent no whole {target.format} archive: {error}.") from error
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise StorageFull(f"no room left to write {target.path}; free some space, then export again.") from error
+        raise ExportError(f"cannot write {target.path}: {error.strerror or error}.") from error
+    return target.path
+
+
+def _place(archive: Path, target: Target, scratch: Path) -> None:
+    with zipfile.ZipFile(archive) as packed:
+        if target.kind == "file":
+            os.replace(packed.extract(target.member, scratch), target.path)
+        elif target.kind == "archive":
+            if packed.testzip():
+                raise zipfile.BadZipFile("a file in it is broken")
+            os.replace(shutil.copy(archive, scratch / "archive"), target.path)
+        else:
+            packed.extractall(scratch)
+            target.path.mkdir(exist_ok=True)
+            for file in sorted(scratch.iterdir()):
+                os.replace(file, target.path / file.name)
+
+
+def _is_taken(target: Target) -> bool:
+    if target.kind == "folder" and target.path.is_dir():
+        return any(target.path.iterdir())
+    return target.path.exists()
