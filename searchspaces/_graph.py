@@ -9,11 +9,10 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+import math
 from collections import defaultdict
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
-
-import math
 
 import numpy as np
 import numpy.typing as npt
