@@ -1,0 +1,1 @@
+"""Serving: the REST service, the worker and the command line. Importing this loads nothing heavy."""

@@ -1,0 +1,70 @@
+"""What handlers ask for, as named types."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Annotated
+
+from fastapi import Depends, Path, Query, Request
+
+from api.event_stream import EventStreams
+from api.metrics import Metrics
+from api.security import Tokens, scope_needed
+from api.settings import Settings
+from db import Store
+from nas.resources import Objective, PreflightReport
+from nas.spec import JobSpec
+
+Admit = Callable[[Mapping[str, object]], tuple[JobSpec, tuple[Objective, ...]]]
+Preflight = Callable[[JobSpec], PreflightReport]
+
+
+@dataclass(frozen=True)
+class Service:
+    """Everything that one app serves from."""
+
+    store: Store
+    settings: Settings
+    admit: Admit
+    preflight: Preflight
+    tokens: Tokens
+    metrics: Metrics
+    streams: EventStreams
+
+
+async def _service(request: Request) -> Service:
+    service: Service = request.app.state.service
+    return service
+
+
+async def _store(request: Request) -> Store:
+    service: Service = request.app.state.service
+    return service.store
+
+
+ServiceDep = Annotated[Service, Depends(_service)]
+StoreDep = Annotated[Store, Depends(_store)]
+
+READ, SUBMIT, ADMIN = scope_needed("read"), scope_needed("submit"), scope_needed("admin")
+
+JobId = Annotated[str, Path(min_length=1, max_length=100, description="Id of a job.")]
+DigestOrBest = Annotated[
+    str,
+    Path(min_length=1, max_length=100, description="Digest, or `best`: the front's first by the first objective."),
+]
+Name = Annotated[str, Path(min_length=1, max_length=200, description="Name of a plug-in or data set.")]
+PageToken = Annotated[str | None, Query(max_length=1000, description="`next_page_token` of the page before; opaque.")]
+
+
+async def _page_size(
+    service: ServiceDep,
+    page_size: Annotated[
+        int | None, Query(ge=1, le=10_000, description="Items on the page: 100 by default, 1000 at most (by settings).")
+    ] = None,
+) -> int:
+    settings = service.settings
+    return settings.page_size if page_size is None else min(page_size, settings.page_size_max)
+
+
+PageSize = Annotated[int, Depends(_page_size)]

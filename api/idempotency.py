@@ -1,0 +1,1 @@
+"""Idempotency-Key: a POST that is sent twice is done once."""

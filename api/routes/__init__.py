@@ -1,0 +1,35 @@
+"""The routes, one noun per file. A handler parses, calls one thing, and returns a model."""
+
+from fastapi import APIRouter
+
+from api.routes import (
+    artifacts,
+    candidates,
+    datasets,
+    events,
+    exports,
+    figures,
+    health,
+    jobs,
+    pareto,
+    plugins,
+    session,
+    workers,
+)
+
+ROUTERS: tuple[APIRouter, ...] = (
+    jobs.router,
+    candidates.router,
+    pareto.router,
+    events.router,
+    figures.router,
+    artifacts.router,
+    exports.router,
+    workers.router,
+    plugins.router,
+    datasets.router,
+    session.router,
+    health.router,
+)
+
+__all__ = ["ROUTERS"]

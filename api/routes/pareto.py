@@ -1,0 +1,35 @@
+"""The Pareto front of a job."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter
+
+from api.dependencies import READ, JobId, StoreDep
+from api.openapi import problems
+from db import Store
+from nas.resources import ParetoFront
+from searchspaces import NotFound
+
+router = APIRouter(prefix="/v1/jobs/{job_id}/pareto", tags=["pareto"])
+
+
+@router.get("", operation_id="get_pareto", dependencies=[READ], responses=problems(404))
+def pareto(job_id: JobId, store: StoreDep) -> ParetoFront:
+    """The feasible candidates that none other is better than in every objective, and their hypervolume."""
+    return store.front(job_id)
+
+
+def digest_of(store: Store, job_id: str, digest: str) -> str:
+    """The digest itself; for `best` that of the front's first point by the first objective.
+
+    Raises:
+        NotFound: there is no such job, or its front is empty.
+    """
+    if digest != "best":
+        return digest
+    front = store.front(job_id)
+    if not front.points:
+        raise NotFound(f"job {job_id} has no best candidate: none that meets its constraints has been evaluated yet.")
+    first = front.objectives[0]
+    sign = 1 if first.direction == "min" else -1
+    return min(front.points, key=lambda point: (sign * point.values[first.key], point.number)).digest

@@ -1,0 +1,335 @@
+"""Plots as plotly figures, the same for notebook, report and page.
+
+Pure functions of resources; each gives the figure's JSON (`plotly.graph_objects.Figure(figure)` draws it). Papers are
+transparent and texts mid-grey, so that a figure is readable on light and on dark pages. A point's `customdata` is the
+digest of its candidate.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from html import escape
+from typing import Any
+
+from nas.resources import Candidate, Event, FrontPoint, JsonObject, Objective, ParetoFront
+
+_TEXT, _GRID = "#858d9a", "rgba(133,141,154,0.22)"
+_FRONT, _POINTS, _OUTSIDE, _SECOND = "#e8590c", "#4285d6", "#9aa1ac", "#2b9e77"
+_OPTION_COLOURS = ("#4285d6", "#e8590c", "#2b9e77", "#a259c4", "#c99a06", "#d6457c", "#0fa3b1", "#7a7f3a")
+_MOST_STEPS = 1000
+_UNITS = {"latency_ms": "ms", "seconds": "s"}
+_Point = tuple[float, float]
+_FONT = "system-ui, -apple-system, 'Segoe UI', sans-serif"
+
+
+def pareto(front: ParetoFront, sample: Sequence[Candidate], objectives: Sequence[Objective]) -> JsonObject:
+    """The front over a sample of the candidates.
+
+    The first objective is drawn upwards, the second to the right, a third as colour; further ones are in the hover.
+    With a single objective the number of the proposal is drawn to the right.
+    """
+    y_key = objectives[0].key
+    x_key = objectives[1].key if len(objectives) > 1 else None
+    on_front = {point.digest for point in front.points}
+    drawn = [c for c in sample if c.digest not in on_front and y_key in c.values and (x_key or y_key) in c.values]
+    traces = [
+        _points("evaluated", [c for c in drawn if c.feasible], objectives, color=_POINTS, size=6, opacity=0.5),
+        _points(
+            "outside the constraints", [c for c in drawn if not c.feasible], objectives, color=_OUTSIDE, symbol="x"
+        ),
+        _front_trace(front.points, objectives),
+    ]
+    layout = _layout(x=_axis_title(objectives[1]) if x_key else "proposal", y=_axis_title(objectives[0]))
+    layout["hovermode"] = "closest"
+    return _figure([trace for trace in traces if trace["y"]], layout, empty="No candidate has been evaluated yet.")
+
+
+def hypervolume(events: Sequence[Event]) -> JsonObject:
+    """Hypervolume of the front and number of its points over the evaluations done, from `evaluations` events."""
+    rows = _thinned([e.data for e in events if e.type == "evaluations" and e.data.get("hypervolume") is not None])
+    x = [row.get("done") for row in rows]
+    traces = [
+        _line("hypervolume", x, [row["hypervolume"] for row in rows], color=_FRONT, shape="hv"),
+        _line("points on the front", x, [row.get("front_size") for row in rows], color=_POINTS, shape="hv", axis="y2"),
+    ]
+    layout = _layout(x="evaluations", y="hypervolume", y2="points on the front")
+    return _figure(traces if rows else [], layout, empty="The search has not begun yet.")
+
+
+def training(events: Sequence[Event]) -> JsonObject:
+    """Loss of the supernet, and share of distinct paths, over the epochs, from `epoch` events."""
+    rows = _thinned(_epochs(events))
+    x = [row["epoch"] for row in rows]
+    loss = _line("loss", x, [row.get("loss") for row in rows], color=_FRONT)
+    loss["text"] = [_speed(row) for row in rows]
+    loss["hovertemplate"] = "epoch %{x}<br>loss %{y:.4g}%{text}<extra></extra>"
+    shares = [row.get("distinct_share") for row in rows]
+    traces = [loss]
+    if any(share is not None for share in shares):
+        traces.append(_line("share of distinct paths", x, shares, color=_POINTS, axis="y2"))
+    layout = _layout(x="epoch", y="training loss", y2="share of distinct paths" if len(traces) > 1 else None)
+    return _figure(traces if rows else [], layout, empty="The supernet's training has not begun yet.")
+
+
+def paths(events: Sequence[Event]) -> JsonObject:
+    """Probability of every option of every decision over the epochs, as a heat map, from `epoch` events."""
+    rows = _thinned([row for row in _epochs(events) if row.get("distribution")])
+    names: dict[tuple[str, str], None] = {}
+    for row in rows:
+        names.update({(str(d), str(o)): None for d, options in row["distribution"].items() for o in options})
+    z = [[row["distribution"].get(d, {}).get(o) for row in rows] for d, o in names]
+    heat = {
+        "type": "heatmap",
+        "x": [row["epoch"] for row in rows],
+        "y": [f"{decision} · {option}" for decision, option in names],
+        "z": z,
+        "zmin": 0,
+        "colorscale": "Viridis",
+        "colorbar": {"title": {"text": "probability"}, "thickness": 12, "outlinewidth": 0},
+        "hovertemplate": "epoch %{x}<br>%{y}<br>probability %{z:.3f}<extra></extra>",
+    }
+    layout = _layout(x="epoch", y=None)
+    layout["yaxis"] |= {"type": "category", "autorange": "reversed", "showgrid": False}
+    layout["height"] = max(320, 15 * len(names) + 90)
+    return _figure([heat] if z else [], layout, empty="This recipe records no distribution of paths.")
+
+
+def architecture(drawing: Mapping[str, Any]) -> JsonObject:
+    """The graph of one architecture, from `searchspaces.drawing(space, architecture).to_json()`.
+
+    An edge's colour is its option; one that does not reach the output is dotted and faint.
+    """
+    nodes = {node["id"]: (float(node["x"]), float(node["y"])) for node in drawing["nodes"]}
+    names = {node["id"]: escape(str(node["label"]), quote=False) for node in drawing["nodes"]}
+    options = list(dict.fromkeys(str(edge["label"]) for edge in drawing["edges"]))
+    colours = {option: _OPTION_COLOURS[i % len(_OPTION_COLOURS)] for i, option in enumerate(options)}
+    traces: list[JsonObject] = []
+    heads: list[JsonObject] = []
+    seen: dict[tuple[str, str], int] = {}
+    shown: set[str] = set()
+    for edge in drawing["edges"]:
+        ends, option, is_live = (edge["source"], edge["target"]), str(edge["label"]), bool(edge["live"])
+        curve = _curve(nodes, *ends, lane=seen.get(ends, 0))
+        seen[ends] = seen.get(ends, 0) + 1
+        tip = f"{names[ends[0]]} → {names[ends[1]]}<br><b>{escape(option, quote=False)}</b>"
+        traces.append(_edge_trace(curve, option, colours[option], tip, is_live=is_live, is_first=option not in shown))
+        shown.add(option)
+        heads.append(_arrow(curve, colours[option], is_live=is_live))
+    traces += [_node_trace(nodes, names)] if nodes else []
+    layout = _layout(x=None, y=None)
+    hidden = {"visible": False, "showgrid": False, "zeroline": False}
+    layout |= {"xaxis": hidden, "yaxis": hidden, "annotations": heads, "hovermode": "closest", "dragmode": "pan"}
+    return _figure(traces, layout, empty="This architecture has no graph.")
+
+
+# --- parts -----------------------------------------------------------------------------------------------------------
+
+
+def _points(
+    name: str,
+    points: Sequence[Candidate | FrontPoint],
+    objectives: Sequence[Objective],
+    *,
+    color: str,
+    size: int = 6,
+    opacity: float = 1.0,
+    symbol: str = "circle",
+) -> JsonObject:
+    y_key = objectives[0].key
+    x_key = objectives[1].key if len(objectives) > 1 else None
+    return {
+        "type": "scatter",
+        "mode": "markers",
+        "name": name,
+        "x": [p.values[x_key] if x_key else p.number for p in points],
+        "y": [p.values[y_key] for p in points],
+        "customdata": [p.digest for p in points],
+        "text": [_hover(p) for p in points],
+        "hovertemplate": "%{text}<extra>" + name + "</extra>",
+        "marker": {"color": color, "size": size, "opacity": opacity, "symbol": symbol, "line": {"width": 0}},
+    }
+
+
+def _front_trace(points: Sequence[FrontPoint], objectives: Sequence[Objective]) -> JsonObject:
+    keys = [objective.key for objective in objectives[:3]]
+    ordered = sorted(
+        (p for p in points if all(key in p.values for key in keys)), key=lambda p: [p.values[k] for k in keys[::-1]]
+    )
+    trace = _points("Pareto front", ordered, objectives, color=_FRONT, size=10)
+    trace["marker"]["line"] = {"width": 1, "color": "rgba(255,255,255,0.7)"}
+    if len(objectives) == 2:
+        # A step goes right first where the cheaper point is dominated by nothing on the way: less cost is better.
+        trace |= {"mode": "lines+markers", "line": {"color": _FRONT, "width": 1.5, "shape": _step(objectives)}}
+    if len(objectives) > 2:
+        trace["marker"] |= {
+            "color": [p.values[keys[2]] for p in ordered],
+            "colorscale": "Viridis",
+            "colorbar": {"title": {"text": _axis_title(objectives[2])}, "thickness": 12, "outlinewidth": 0},
+        }
+    return trace
+
+
+def _step(objectives: Sequence[Objective]) -> str:
+    return "hv" if objectives[1].direction == "min" else "vh"
+
+
+def _hover(point: Candidate | FrontPoint) -> str:
+    values = "".join(f"<br>{escape(key)}: <b>{value:,.6g}</b>" for key, value in sorted(point.values.items()))
+    return f"<b>#{point.number}</b> {escape(point.text, quote=False)}{values}"
+
+
+def _axis_title(objective: Objective) -> str:
+    unit = _UNITS.get(objective.metric)
+    arrow = "higher is better" if objective.direction == "max" else "lower is better"
+    return f"{objective.metric.replace('_ms', '')}{f' ({unit})' if unit else ''} @ {objective.level} · {arrow}"
+
+
+def _line(
+    name: str, x: Sequence[object], y: Sequence[object], *, color: str, shape: str = "linear", axis: str = "y"
+) -> JsonObject:
+    trace: JsonObject = {
+        "type": "scatter",
+        "mode": "lines+markers" if len(x) <= 60 else "lines",
+        "name": name,
+        "x": list(x),
+        "y": list(y),
+        "line": {"color": color, "width": 2, "shape": shape},
+        "marker": {"size": 4},
+        "hovertemplate": "%{x}: %{y:.5g}<extra>" + name + "</extra>",
+    }
+    if axis == "y2":
+        trace |= {"yaxis": "y2", "line": {"color": color, "width": 1.5, "shape": shape, "dash": "dot"}}
+    return trace
+
+
+def _epochs(events: Sequence[Event]) -> list[JsonObject]:
+    # After a crash or a divergence epochs are run again: the newest event of an epoch is the one that counts.
+    newest: dict[int, JsonObject] = {}
+    for event in events:
+        if event.type == "epoch" and "epoch" in event.data:
+            newest[int(event.data["epoch"])] = event.data
+    return [newest[epoch] for epoch in sorted(newest)]
+
+
+def _thinned(rows: Sequence[JsonObject]) -> list[JsonObject]:
+    """At most `_MOST_STEPS` rows, evenly spaced, with the last one: a screen shows no more."""
+    step = -(-len(rows) // _MOST_STEPS) or 1
+    return [row for i, row in enumerate(rows) if i % step == 0 or i == len(rows) - 1]
+
+
+def _speed(row: JsonObject) -> str:
+    seconds, images = row.get("seconds"), row.get("images_per_second")
+    parts = [f"{seconds:.3g} s" if seconds is not None else "", f"{images:,.0f} images/s" if images is not None else ""]
+    said = ", ".join(part for part in parts if part)
+    return f"<br>{said}" if said else ""
+
+
+def _curve(nodes: Mapping[str, _Point], source: str, target: str, *, lane: int) -> list[_Point]:
+    """A line between two nodes, bent where it would run through a third one or over an edge of the same ends."""
+    (x0, y0), (x1, y1) = nodes[source], nodes[target]
+    length = math.hypot(x1 - x0, y1 - y0) or 1.0
+    across = (-(y1 - y0) / length, (x1 - x0) / length)
+    is_blocked = any(
+        _distance(place, (x0, y0), (x1, y1)) < 0.1 for node, place in nodes.items() if node not in (source, target)
+    )
+    bend = length * (0.5 * is_blocked + 0.3 * lane)
+    x, y = (x0 + x1) / 2 + bend * across[0], (y0 + y1) / 2 + bend * across[1]
+    steps = [i / 16 for i in range(17)] if bend else [0.0, 0.5, 1.0]
+    return [
+        ((1 - t) ** 2 * x0 + 2 * t * (1 - t) * x + t**2 * x1, (1 - t) ** 2 * y0 + 2 * t * (1 - t) * y + t**2 * y1)
+        for t in steps
+    ]
+
+
+def _distance(place: _Point, start: _Point, end: _Point) -> float:
+    """From a place to the line between two others."""
+    dx, dy = end[0] - start[0], end[1] - start[1]
+    along = ((place[0] - start[0]) * dx + (place[1] - start[1]) * dy) / ((dx * dx + dy * dy) or 1.0)
+    along = min(1.0, max(0.0, along))
+    return math.hypot(place[0] - start[0] - along * dx, place[1] - start[1] - along * dy)
+
+
+def _edge_trace(
+    curve: Sequence[_Point], option: str, color: str, tip: str, *, is_live: bool, is_first: bool
+) -> JsonObject:
+    return {
+        "type": "scatter",
+        "mode": "lines",
+        "name": option,
+        "legendgroup": option,
+        "showlegend": is_first,
+        "x": [x for x, _ in curve],
+        "y": [y for _, y in curve],
+        "line": {"color": color, "width": 3 if is_live else 1.5, "dash": "solid" if is_live else "dot"},
+        "opacity": 1.0 if is_live else 0.4,
+        "hovertemplate": tip + ("" if is_live else "<br>does not reach the output") + "<extra></extra>",
+    }
+
+
+def _arrow(curve: Sequence[_Point], color: str, *, is_live: bool) -> JsonObject:
+    """A head at the middle of an edge, where no node hides it."""
+    middle = len(curve) // 2
+    (x0, y0), (x1, y1) = curve[max(0, middle - 1)], curve[middle]
+    x0, y0 = x1 + (x0 - x1) * 0.25, y1 + (y0 - y1) * 0.25
+    axes = {"xref": "x", "yref": "y", "axref": "x", "ayref": "y"}
+    head = {"showarrow": True, "arrowhead": 2, "arrowsize": 1.4, "arrowwidth": 1.6, "arrowcolor": color}
+    return {"text": "", "x": x1, "y": y1, "ax": x0, "ay": y0, "opacity": 1.0 if is_live else 0.4, **axes, **head}
+
+
+def _node_trace(nodes: Mapping[str, _Point], names: Mapping[str, str]) -> JsonObject:
+    return {
+        "type": "scatter",
+        "mode": "markers+text",
+        "name": "nodes",
+        "showlegend": False,
+        "x": [x for x, _ in nodes.values()],
+        "y": [y for _, y in nodes.values()],
+        "text": list(names.values()),
+        "textposition": "bottom center",
+        "textfont": {"color": _TEXT, "size": 12},
+        "cliponaxis": False,
+        "marker": {"size": 18, "color": _TEXT, "line": {"width": 2, "color": "rgba(255,255,255,0.6)"}},
+        "hovertemplate": "%{text}<extra></extra>",
+    }
+
+
+def _axis(title: str | None) -> JsonObject:
+    axis: JsonObject = {
+        "gridcolor": _GRID,
+        "linecolor": _GRID,
+        "zeroline": False,
+        "automargin": True,
+        "tickfont": {"color": _TEXT},
+    }
+    return axis | {"title": {"text": title, "font": {"color": _TEXT}}} if title else axis
+
+
+def _layout(*, x: str | None, y: str | None, y2: str | None = None) -> JsonObject:
+    layout: JsonObject = {
+        "paper_bgcolor": "rgba(0,0,0,0)",
+        "plot_bgcolor": "rgba(0,0,0,0)",
+        "font": {"color": _TEXT, "family": _FONT, "size": 12},
+        "margin": {"l": 56, "r": 24, "t": 36, "b": 48},
+        "xaxis": _axis(x),
+        "yaxis": _axis(y),
+        "legend": {"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom", "font": {"color": _TEXT}},
+        "hoverlabel": {"bgcolor": "#1f2733", "bordercolor": "#1f2733", "font": {"color": "#f3f5f8"}, "align": "left"},
+        "uirevision": "keep",
+    }
+    if y2:
+        layout["yaxis2"] = _axis(y2) | {"overlaying": "y", "side": "right", "showgrid": False, "rangemode": "tozero"}
+    return layout
+
+
+def _figure(traces: Sequence[JsonObject], layout: JsonObject, *, empty: str) -> JsonObject:
+    from plotly.graph_objects import Figure
+
+    if not traces:
+        place = {"x": 0.5, "y": 0.5, "xref": "paper", "yref": "paper", "showarrow": False}
+        layout = layout | {"annotations": [{"text": empty, "font": {"color": _TEXT, "size": 14}, **place}]}
+    # An empty template: plotly's default one is several kilobytes in every figure, and paints white.
+    checked = Figure(data=list(traces), layout=layout | {"template": {}})
+    figure: JsonObject = json.loads(checked.to_json(engine="json", remove_uids=True))
+    return figure
