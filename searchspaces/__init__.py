@@ -34,6 +34,7 @@ from searchspaces._errors import (
     UnknownPlugin,
     Violation,
 )
+from searchspaces._graph import Drawing, drawing, isomorphism_key, path_encoding, path_vocabulary, paths
 from searchspaces._registry import Config, Flag, Plugin, Registry, violations
 from searchspaces._space import Counts, Decision, Extremes, Rng, SearchSpace
 
@@ -56,6 +57,7 @@ __all__ = [
     "Counts",
     "DataError",
     "Decision",
+    "Drawing",
     "DuplicatePlugin",
     "ExportError",
     "Extremes",
@@ -80,6 +82,11 @@ __all__ = [
     "TrainingDiverged",
     "UnknownPlugin",
     "Violation",
+    "drawing",
+    "isomorphism_key",
+    "path_encoding",
+    "path_vocabulary",
+    "paths",
     "violations",
 ]
 

@@ -1,7 +1,7 @@
 """How a supernet is trained. PLUG-IN FOLDER: one paper per file, all through the one loop in `nas.training`.
 
-A plug-in's `create(config, setting)` gives a `nas.training.Recipe`; `setting` is a `nas.training.Setting` (space, number of
-samples, steps per epoch, epochs, seed).
+A plug-in's `create(config, setting)` gives a `nas.training.Recipe`; `setting` is a `nas.training.Setting` (space,
+number of samples, steps per epoch, epochs, seed).
 """
 
 from __future__ import annotations

@@ -1,0 +1,88 @@
+"""The one supernet loop and its parts, training of single networks, normalisation statistics. Loads torch."""
+
+from nas.training._calibration import (
+    batch_statistics,
+    calibration_images,
+    evaluate_batches,
+    evaluate_network,
+    recalibrate,
+    set_statistics,
+    track_statistics,
+)
+from nas.training._data import Batch, DeviceData
+from nas.training._device import (
+    Precision,
+    autocast,
+    choose_device,
+    choose_dtype,
+    code_version,
+    device_name,
+    dtype_name,
+    to_device,
+)
+from nas.training._engine import EpochReport, MemoryCheckpoints, TrainingSummary
+from nas.training._importance import ImportanceData, ImportancePaths
+from nas.training._network import train_network
+from nas.training._recipe import (
+    Accumulate,
+    Child,
+    ChildLoss,
+    DataSampler,
+    GradientPolicy,
+    Part,
+    PathSampler,
+    PlainMean,
+    Recipe,
+    Reweighting,
+    Setting,
+    Step,
+    StepReport,
+    TaskLoss,
+    Unbiased,
+)
+from nas.training._supernet import train_supernet
+from nas.training._uniform import ShuffledData, UniformPaths
+
+__all__ = [
+    "Accumulate",
+    "Batch",
+    "Child",
+    "ChildLoss",
+    "DataSampler",
+    "DeviceData",
+    "EpochReport",
+    "GradientPolicy",
+    "ImportanceData",
+    "ImportancePaths",
+    "MemoryCheckpoints",
+    "Part",
+    "PathSampler",
+    "PlainMean",
+    "Precision",
+    "Recipe",
+    "Reweighting",
+    "Setting",
+    "ShuffledData",
+    "Step",
+    "StepReport",
+    "TaskLoss",
+    "TrainingSummary",
+    "Unbiased",
+    "UniformPaths",
+    "autocast",
+    "batch_statistics",
+    "calibration_images",
+    "choose_device",
+    "choose_dtype",
+    "code_version",
+    "device_name",
+    "dtype_name",
+    "evaluate_batches",
+    "evaluate_network",
+    "recalibrate",
+    "set_statistics",
+    "to_device",
+    "track_statistics",
+    "train_network",
+    "train_supernet",
+]

@@ -1,0 +1,330 @@
+"""What any training needs around its steps: time, checkpoints, resuming, divergence, being stopped."""
+
+from __future__ import annotations
+
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+from nas.ports import Checkpoint, Checkpoints
+from nas.resources import JsonObject
+from nas.training._device import environment
+from searchspaces import CheckpointError, TrainingDiverged
+
+_SAVE_EVERY = 5.0  # seconds, inside an epoch; at the end of an epoch after 1 second already
+_SAVE_AT_EPOCH_END = 1.0
+_SAVE_SHARE = 20.0  # a save may take at most 1/20 of the time: a large network's disk is slow
+_CHECK_EVERY = 16  # steps between looks at the loss: each waits for the device
+_RESTARTS = 2
+
+
+@dataclass(frozen=True)
+class EpochReport:
+    """One epoch of a training, as the page shows it.
+
+    Attributes:
+        epoch: how many are done, from 1.
+        distinct_share: share of the training samples seen in it.
+        distribution: decision -> option -> the probability with which it was drawn; empty for a single network.
+    """
+
+    epoch: int
+    epochs: int
+    loss: float
+    seconds: float
+    images_per_second: float
+    distinct_share: float
+    distribution: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+
+    def to_json(self) -> JsonObject:
+        """The fields, as the `epoch` event holds them."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class TrainingSummary:
+    """How a training went. `steps`, `epochs`, `seconds` and `losses` (one per epoch) count earlier attempts too.
+
+    `finished` is False when it was asked to stop; `notes` say what a reader of the result should know.
+    """
+
+    steps: int
+    epochs: int
+    seconds: float
+    losses: tuple[float, ...]
+    finished: bool
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class StepOutcome:
+    """Mean loss and gradient norm of a step: 0-dim, on the device."""
+
+    loss: Tensor
+    norm: Tensor
+
+
+class Stepper(ABC):
+    """What a training does in its steps.
+
+    Everything that a step depends on is in `state_dict`, its number and its rate factor, so that it can be repeated bit
+    for bit.
+    """
+
+    num_epochs: int
+    num_steps_per_epoch: int
+    num_samples: int
+    device: torch.device
+    dtype: torch.dtype
+
+    @abstractmethod
+    def begin_epoch(self, epoch: int) -> None:
+        """Prepare an epoch (from 0); also called when resuming inside it."""
+
+    @abstractmethod
+    def step(self, step: int, rate_factor: float) -> StepOutcome:
+        """Do the step of this number, counted over all epochs, at the scheduled rate times `rate_factor`."""
+
+    @abstractmethod
+    def end_epoch(self, epoch: int) -> tuple[float, Mapping[str, Mapping[str, float]]]:
+        """Distinct share and distribution of the epoch that ends; then learn from it."""
+
+    @abstractmethod
+    def state_dict(self) -> dict[str, Tensor]:
+        """Weights, optimizer and all else that steps change."""
+
+    @abstractmethod
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        """Take the state of `state_dict`."""
+
+
+class MemoryCheckpoints:
+    """Checkpoints that live as long as the process: what a training without a store falls back on."""
+
+    def __init__(self) -> None:
+        self._kept: dict[str, Checkpoint] = {}
+
+    def save(self, name: str, tensors: Mapping[str, Tensor], meta: JsonObject) -> None:
+        self._kept[name] = Checkpoint({key: t.detach().cpu().clone() for key, t in tensors.items()}, dict(meta))
+
+    def load(self, name: str) -> Checkpoint | None:
+        return self._kept.get(name)
+
+    def drop(self, name: str) -> None:
+        self._kept.pop(name, None)
+
+
+class Engine:
+    """Runs a stepper from wherever its last checkpoint stands to the end.
+
+    Args:
+        plan: plain values that a checkpoint must share with this training, or it belongs to another one.
+    """
+
+    def __init__(self, stepper: Stepper, *, checkpoints: Checkpoints | None, name: str, plan: JsonObject) -> None:
+        self._stepper, self._name = stepper, name
+        self._checkpoints: Checkpoints = MemoryCheckpoints() if checkpoints is None else checkpoints
+        self._plan = {**plan, "epochs": stepper.num_epochs, "steps_per_epoch": stepper.num_steps_per_epoch}
+        self._environment = environment(stepper.device, stepper.dtype)
+        self._step = 0
+        self._rate_factor = 1.0
+        self._restarts = 0
+        self._seconds_before = 0.0
+        self._losses: list[float] = []
+        self._notes: list[str] = []
+        self._sums = torch.zeros(2, dtype=torch.float64, device=stepper.device)  # of loss and norm, in this epoch
+        self._started = self._saved_at = time.monotonic()
+        self._save_seconds = 0.0
+
+    def run(
+        self,
+        *,
+        should_stop: Callable[[], bool],
+        on_step: Callable[[int, int, int], None] | None,
+        on_epoch: Callable[[EpochReport], None] | None,
+    ) -> TrainingSummary:
+        """Train to the end, or until `should_stop()`.
+
+        Raises:
+            TrainingDiverged: the loss was not finite again after two restarts.
+            CheckpointError: the checkpoint belongs to another training.
+        """
+        stepper, total = self._stepper, self._stepper.num_epochs * self._stepper.num_steps_per_epoch
+        self._resume_or_start()
+        clock = _EpochClock()
+        while self._step < total:
+            epoch = self._step // stepper.num_steps_per_epoch
+            if clock.epoch != epoch:
+                stepper.begin_epoch(epoch)
+                clock.start(epoch, self._step)
+            if should_stop():
+                self._require_finite_or_roll_back()
+                self._save()
+                return self._summary(finished=False)
+            outcome = stepper.step(self._step, self._rate_factor)
+            self._sums[0] += outcome.loss
+            self._sums[1] += outcome.norm
+            self._step += 1
+            ends = self._step % stepper.num_steps_per_epoch == 0
+            due = self._save_is_due(ends=ends)
+            if (ends or due or self._step % _CHECK_EVERY == 0) and not self._require_finite_or_roll_back():
+                clock.epoch = None
+                continue
+            if ends:
+                report = self._end_epoch(epoch, clock)
+                if on_epoch is not None:
+                    on_epoch(report)
+            if due:
+                self._save()
+            if on_step is not None:
+                on_step(self._step, len(self._losses), stepper.num_epochs)
+        return self._summary(finished=True)
+
+    def _end_epoch(self, epoch: int, clock: _EpochClock) -> EpochReport:
+        stepper = self._stepper
+        share, distribution = stepper.end_epoch(epoch)
+        loss = float(self._sums[0]) / stepper.num_steps_per_epoch
+        self._losses.append(loss)
+        self._sums.zero_()
+        seconds = time.monotonic() - clock.started
+        done = (self._step - clock.first_step) / stepper.num_steps_per_epoch * stepper.num_samples
+        return EpochReport(epoch + 1, stepper.num_epochs, loss, seconds, done / seconds, share, distribution)
+
+    # --- checkpoints -------------------------------------------------------------------------------------------------
+
+    def _save_is_due(self, *, ends: bool) -> bool:
+        if self._step == self._stepper.num_epochs * self._stepper.num_steps_per_epoch:
+            return True
+        wait = max(_SAVE_AT_EPOCH_END if ends else _SAVE_EVERY, _SAVE_SHARE * self._save_seconds)
+        return time.monotonic() - self._saved_at >= wait
+
+    def _save(self) -> None:
+        started = time.monotonic()
+        meta: JsonObject = {
+            "plan": self._plan,
+            "environment": self._environment,
+            "step": self._step,
+            "epoch": self._step // self._stepper.num_steps_per_epoch,
+            "rate_factor": self._rate_factor,
+            "restarts": self._restarts,
+            "losses": self._losses,
+            "notes": self._notes,
+            "seconds": self._seconds(),
+        }
+        self._checkpoints.save(self._name, {"loop/sums": self._sums, **self._stepper.state_dict()}, meta)
+        self._saved_at = time.monotonic()
+        self._save_seconds = self._saved_at - started
+
+    def _resume_or_start(self) -> None:
+        checkpoint = self._checkpoints.load(self._name)
+        if checkpoint is None:
+            self._save()
+            return
+        self._load(checkpoint)
+        meta = checkpoint.meta
+        self._rate_factor, self._restarts = float(meta["rate_factor"]), int(meta["restarts"])
+        self._notes, self._seconds_before = list(meta["notes"]), float(meta["seconds"])
+        changed = [key for key, value in self._environment.items() if meta["environment"].get(key) != value]
+        if changed:
+            what = ", ".join(f"{key} {meta['environment'].get(key)} -> {self._environment[key]}" for key in changed)
+            self._notes.append(f"resumed at step {self._step} in another environment, so not bit-exact: {what}")
+
+    def _load(self, checkpoint: Checkpoint) -> None:
+        meta, tensors = checkpoint
+        if meta.get("plan") != self._plan:
+            raise CheckpointError(
+                f"the checkpoint {self._name!r} belongs to another training ({meta.get('plan')}, not {self._plan}); "
+                "drop it to start anew."
+            )
+        try:
+            self._stepper.load_state_dict({k: t for k, t in tensors.items() if not k.startswith("loop/")})
+            self._sums.copy_(tensors["loop/sums"])
+        except (KeyError, RuntimeError) as error:
+            raise CheckpointError(f"the checkpoint {self._name!r} does not fit this network: {error}.") from error
+        self._step, self._losses = int(meta["step"]), [float(loss) for loss in meta["losses"]]
+
+    # --- divergence --------------------------------------------------------------------------------------------------
+
+    def _require_finite_or_roll_back(self) -> bool:
+        """True when loss and gradients are finite; else goes back, at half the rate, and answers False."""
+        if bool(self._sums.isfinite().all()):
+            return True
+        what = f"the loss or its gradient was not finite by step {self._step}"
+        if self._restarts == _RESTARTS:
+            raise TrainingDiverged(
+                f"{what}, after {_RESTARTS} restarts from the last checkpoint at half the rate each; "
+                "give a smaller learning_rate."
+            )
+        checkpoint = self._checkpoints.load(self._name)
+        if checkpoint is None:
+            raise TrainingDiverged(f"{what}, and its checkpoint is gone; give a smaller learning_rate.")
+        self._load(checkpoint)
+        self._restarts += 1
+        self._rate_factor /= 2
+        self._notes.append(f"{what}: back to step {self._step}, at {self._rate_factor:g} times the rate")
+        self._save()
+        return False
+
+    # --- summing up --------------------------------------------------------------------------------------------------
+
+    def _seconds(self) -> float:
+        return self._seconds_before + time.monotonic() - self._started
+
+    def _summary(self, *, finished: bool) -> TrainingSummary:
+        return TrainingSummary(
+            steps=self._step,
+            epochs=len(self._losses),
+            seconds=self._seconds(),
+            losses=tuple(self._losses),
+            finished=finished,
+            notes=tuple(self._notes),
+        )
+
+
+@dataclass
+class _EpochClock:
+    """Which epoch is prepared, and since when it runs in this process."""
+
+    epoch: int | None = None
+    started: float = 0.0
+    first_step: int = 0
+
+    def start(self, epoch: int, step: int) -> None:
+        self.epoch, self.started, self.first_step = epoch, time.monotonic(), step
+
+
+def optimizer_state(optimizer: torch.optim.Optimizer, network: nn.Module) -> dict[str, Tensor]:
+    """What an optimizer remembers, as `optimizer/<parameter>/<key>` tensors; nothing for parameters never stepped."""
+    return {
+        f"optimizer/{name}/{key}": value
+        for name, parameter in network.named_parameters()
+        for key, value in optimizer.state.get(parameter, {}).items()
+        if isinstance(value, Tensor)
+    }
+
+
+def load_optimizer_state(optimizer: torch.optim.Optimizer, network: nn.Module, state: Mapping[str, Tensor]) -> None:
+    """Take what `optimizer_state` gave."""
+    parameters = dict(network.named_parameters())
+    optimizer.state.clear()
+    for path, value in state.items():
+        if path.startswith("optimizer/"):
+            name, _, key = path.removeprefix("optimizer/").rpartition("/")
+            parameter = parameters[name]
+            like = value if key == "step" else value.to(parameter.device)
+            kept = torch.empty_like(parameter) if value.shape == parameter.shape else torch.empty_like(like)
+            optimizer.state[parameter][key] = kept.copy_(like)
+
+
+def weights_state(network: nn.Module) -> dict[str, Tensor]:
+    """The network's parameters and buffers, as `weights/<name>`."""
+    return {f"weights/{name}": value for name, value in network.state_dict().items()}
+
+
+def load_weights_state(network: nn.Module, state: Mapping[str, Tensor]) -> None:
+    """Take what `weights_state` gave; every weight must be there."""
+    network.load_state_dict({k.removeprefix("weights/"): v for k, v in state.items() if k.startswith("weights/")})

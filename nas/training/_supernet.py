@@ -1,0 +1,194 @@
+"""The one supernet loop."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from nas import spec
+from nas.datasets import Dataset
+from nas.ports import Checkpoints
+from nas.streams import torch_stream
+from nas.tasks import Task
+from nas.training._data import DeviceData, even_parts
+from nas.training._device import Precision, autocast, choose_device, choose_dtype, to_device
+from nas.training._engine import (
+    Engine,
+    EpochReport,
+    StepOutcome,
+    Stepper,
+    TrainingSummary,
+    load_optimizer_state,
+    load_weights_state,
+    optimizer_state,
+    weights_state,
+)
+from nas.training._recipe import Child, Recipe, Step, StepReport
+from searchspaces import Supernet
+
+
+def train_supernet(
+    supernet: Supernet,
+    recipe: Recipe,
+    dataset: Dataset,
+    task: Task,
+    options: spec.Supernet,
+    *,
+    num_epochs: int,
+    seed: int,
+    device: torch.device | str = "auto",
+    precision: Precision = "auto",
+    checkpoints: Checkpoints | None = None,
+    checkpoint_name: str = "supernet",
+    should_stop: Callable[[], bool] = lambda: False,
+    on_step: Callable[[int, int, int], None] | None = None,
+    on_epoch: Callable[[EpochReport], None] | None = None,
+) -> TrainingSummary:
+    """Train the shared weights on the train split, in place: SGD with momentum, its rate falling to zero as a cosine.
+
+    A step touches only the parameters of its children. Goes on from the last checkpoint, if there is one, bit for bit.
+
+    Args:
+        recipe: made for the same space, data set and number of epochs (see `Setting.of`).
+        should_stop: asked before every step; when True a checkpoint is written and the summary is not `finished`.
+        on_step: told (steps done, epochs done, epochs) after every step.
+
+    Raises:
+        TrainingDiverged: the loss was not finite again after two restarts.
+        CheckpointError: the checkpoint belongs to another training.
+    """
+    stepper = _SupernetStepper(
+        supernet,
+        recipe,
+        dataset,
+        task,
+        options,
+        num_epochs=num_epochs,
+        seed=seed,
+        device=choose_device(device),
+        precision=precision,
+    )
+    plan = {"seed": seed, "dataset": dataset.digest, "options": options.model_dump(mode="json")}
+    engine = Engine(stepper, checkpoints=checkpoints, name=checkpoint_name, plan=plan)
+    return engine.run(should_stop=should_stop, on_step=on_step, on_epoch=on_epoch)
+
+
+class _SupernetStepper(Stepper):
+    def __init__(
+        self,
+        supernet: Supernet,
+        recipe: Recipe,
+        dataset: Dataset,
+        task: Task,
+        options: spec.Supernet,
+        *,
+        num_epochs: int,
+        seed: int,
+        device: torch.device,
+        precision: Precision,
+    ) -> None:
+        self.supernet = supernet
+        to_device(supernet, device).train()
+        self.recipe, self.task, self.options, self.seed, self.device = recipe, task, options, seed, device
+        self.dtype = choose_dtype(precision, device, dataset.input_shape)
+        self.data = DeviceData.of(dataset.train, dataset, device)
+        self.num_epochs, self.num_samples = num_epochs, len(self.data)
+        self.num_steps_per_epoch = len(even_parts(torch.empty(self.num_samples), options.batch_size))
+        self.optimizer = torch.optim.SGD(
+            supernet.parameters(),
+            lr=options.learning_rate,
+            momentum=options.momentum,
+            weight_decay=options.weight_decay,
+            foreach=True,
+        )
+
+    def begin_epoch(self, epoch: int) -> None:
+        drawn = self.recipe.data.order(epoch)
+        order = torch.from_numpy(drawn)
+        self._distinct_share = len(np.unique(drawn)) / self.num_samples
+        self._indices = even_parts(order, self.options.batch_size)
+        self._device_indices = even_parts(order.to(self.device), self.options.batch_size)
+        weights = self.recipe.reweighting.weights(self.recipe.data.probability(drawn), self.num_samples)
+        self._weights: tuple[Tensor, ...] | None = None
+        if weights is not None:
+            on_device = torch.tensor(weights, dtype=torch.float32, device=self.device)
+            self._weights = even_parts(on_device, self.options.batch_size)
+
+    def step(self, step: int, rate_factor: float) -> StepOutcome:
+        within = step % self.num_steps_per_epoch
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.options.learning_rate * rate_factor * self._cosine(step)
+        generator = torch_stream(self.seed, "augment", step, device=self.device) if self.options.augment else None
+        batch = self.data.batch(self._device_indices[within], generator)
+        run = _Step(self, step, self.recipe.paths.plan(step), batch.images, batch.targets, self._indices[within])
+        run.weights = self._weights[within] if self._weights is not None else None
+        norm = self.recipe.gradients.run(run)
+        return StepOutcome(run.loss(), norm)
+
+    def _cosine(self, step: int) -> float:
+        return 0.5 * (1 + math.cos(math.pi * step / (self.num_epochs * self.num_steps_per_epoch)))
+
+    def end_epoch(self, epoch: int) -> tuple[float, Mapping[str, Mapping[str, float]]]:
+        share, distribution = self._distinct_share, self.recipe.paths.distribution()
+        self.recipe.end_epoch(epoch)
+        return share, distribution
+
+    def state_dict(self) -> dict[str, Tensor]:
+        recipe = {f"recipe/{key}": value for key, value in self.recipe.state_dict().items()}
+        return {**weights_state(self.supernet), **optimizer_state(self.optimizer, self.supernet), **recipe}
+
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        load_weights_state(self.supernet, state)
+        load_optimizer_state(self.optimizer, self.supernet, state)
+        prefix = "recipe/"
+        self.recipe.load_state_dict({k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)})
+
+
+class _Step(Step):
+    """One step on one batch. `images`: `batch x channels x height x width`; `weights`: `batch`, or None for ones."""
+
+    weights: Tensor | None = None
+
+    def __init__(  # noqa: PLR0917
+        self,
+        stepper: _SupernetStepper,
+        number: int,
+        children: Sequence[Child],
+        images: Tensor,
+        targets: Tensor,
+        indices: Tensor,
+    ) -> None:
+        self.children, self.supernet, self.optimizer = children, stepper.supernet, stepper.optimizer
+        self.clip_norm = stepper.options.clip_norm
+        self._stepper, self._number, self._images, self._targets = stepper, number, images, targets
+        self._indices = indices
+        self._run: list[Child] = []
+        self._logits: list[Tensor] = []
+        self._losses: list[Tensor] = []
+
+    def backward(self, child: Child) -> None:
+        stepper = self._stepper
+        with autocast(stepper.device, stepper.dtype):
+            logits = self.supernet(self._images, child.choice)
+        outputs = {done.role: output for done, output in zip(self._run, self._logits, strict=True)}
+        losses = stepper.recipe.loss.losses(child, logits, self._targets, task=stepper.task, outputs=outputs)
+        loss = (losses if self.weights is None else losses * self.weights).mean()
+        loss.backward()  # type: ignore[no-untyped-call]
+        self._run.append(child)
+        self._logits.append(logits.detach())
+        self._losses.append(loss.detach())
+
+    def observe(self) -> None:
+        stepper = self._stepper
+        report = StepReport(
+            self._number, self._run, self._indices, self._targets, self._logits, stepper.task, self.supernet
+        )
+        stepper.recipe.observe(report)
+
+    def loss(self) -> Tensor:
+        """Mean loss of the children, 0-dim."""
+        return torch.stack(self._losses).mean()

@@ -1,0 +1,158 @@
+"""What every unit of work needs of a job's spec: space, data set, task, device, and the trained supernet.
+
+Made anywhere from plain values and a file; loads torch.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+from collections.abc import Iterable
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from nas.datasets import REGISTRY as DATASETS
+from nas.datasets import Dataset
+from nas.spec import JobSpec, PluginRef
+from nas.tasks import REGISTRY as TASKS
+from nas.tasks import Task
+from nas.training import Precision, choose_device, choose_dtype, to_device
+from predictors.costs import REGISTRY as COSTS
+from predictors.costs import Cost
+from searchspaces import REGISTRY as SPACES
+from searchspaces import CheckpointError, ConfigError, SearchSpace, StorageFull, Supernet, Violation
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+_FORMAT = "nas-supernet-1"
+
+
+class Workbench:
+    """The parts that a job's spec names, each made when first asked for.
+
+    Args:
+        supernet_file: the trained supernet, as `save_supernet` wrote it; None while there is none.
+        device: overrides the spec's device.
+    """
+
+    def __init__(self, spec: JobSpec, *, supernet_file: Path | None = None, device: str | None = None) -> None:
+        self.spec, self.supernet_file, self._device = spec, supernet_file, device
+        self._supernet: Supernet | None = None
+
+    @cached_property
+    def dataset(self) -> Dataset:
+        return DATASETS[self.spec.dataset.name](self.spec.dataset.config)
+
+    @cached_property
+    def space(self) -> SearchSpace:
+        return space_for(self.spec.space, self.dataset)
+
+    @cached_property
+    def task(self) -> Task:
+        return TASKS[self.spec.task.name](self.spec.task.config, self.dataset)
+
+    @cached_property
+    def device(self) -> torch.device:
+        return choose_device(self._device or self.spec.device)
+
+    @cached_property
+    def dtype(self) -> torch.dtype:
+        """The number format of forward passes."""
+        return choose_dtype(self.spec.precision, self.device, self.dataset.input_shape)
+
+    @property
+    def precision(self) -> Precision:
+        """`dtype` as the training functions take it."""
+        return "bf16" if self.dtype == torch.bfloat16 else "fp32"
+
+    def supernet(self) -> Supernet:
+        """The trained supernet on the device, in evaluation mode; loaded once.
+
+        Raises:
+            CheckpointError: there is none, its file is cut short, or it is another space's.
+        """
+        if self._supernet is None:
+            if self.supernet_file is None:
+                raise CheckpointError("this job has no trained supernet; run its SUPERNET stage first.")
+            loaded = load_supernet(self.space, self.supernet_file)
+            to_device(loaded, self.device).eval()
+            self._supernet = loaded
+        return self._supernet
+
+    def costs(self, metrics: Iterable[str]) -> dict[str, Cost]:
+        """The costs of these names, for this space and device."""
+        return {metric: COSTS[metric](None, self.space, self.device) for metric in metrics}
+
+
+def space_for(ref: PluginRef, dataset: Dataset) -> SearchSpace:
+    """The space for this data set: its input shape and number of classes are filled in where they are not given.
+
+    Raises:
+        ConfigError: a setting is wrong, or is not the data set's.
+    """
+    own: Mapping[str, object] = {"input_shape": list(dataset.input_shape), "num_classes": dataset.num_classes}
+    given = {key: value for key, value in ref.config.items() if value is not None}
+    wrong = [
+        Violation(f"space.config.{key}", repr(given[key]), f"{value}, the data set's (or leave it out)")
+        for key, value in own.items()
+        if key in given and (list(given[key]) if isinstance(given[key], tuple) else given[key]) != value
+    ]
+    if wrong:
+        raise ConfigError(wrong)
+    return SPACES[ref.name]({**given, **own})
+
+
+def save_supernet(supernet: Supernet, path: Path) -> None:
+    """Write the weights and what they are of, atomically.
+
+    Raises:
+        StorageFull: no room is left; what was at `path` stays.
+    """
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in supernet.state_dict().items()}
+    partial = path.with_name(path.name + ".partial")
+    try:
+        save_file(tensors, partial, metadata=_identity(supernet.space))
+        os.replace(partial, path)
+    except (SafetensorError, OSError) as error:
+        partial.unlink(missing_ok=True)
+        if getattr(error, "errno", None) == errno.ENOSPC or "os error 28" in str(error):
+            raise StorageFull(f"no room is left to write {path}; free some and try again.") from error
+        raise
+
+
+def load_supernet(space: SearchSpace, path: Path) -> Supernet:
+    """The supernet that `save_supernet` wrote, on the CPU.
+
+    Raises:
+        CheckpointError: the file is missing, cut short, or of another space.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            held = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(f"{path} is no whole supernet file: {error}; train it again.") from error
+    wanted = _identity(space)
+    if held != wanted:
+        raise CheckpointError(
+            f"{path} holds a supernet of {held.get('space')} {held.get('config')}, "
+            f"not of {wanted['space']} {wanted['config']}."
+        )
+    supernet = space.supernet()
+    try:
+        supernet.load_state_dict(tensors)
+    except RuntimeError as error:
+        raise CheckpointError(f"{path} does not fit the supernet of {space.name}: {error}.") from error
+    return supernet
+
+
+def _identity(space: SearchSpace) -> dict[str, str]:
+    config = json.dumps(space.config.model_dump(mode="json"), sort_keys=True)
+    return {"format": _FORMAT, "space": space.name, "config": config}
