@@ -44,7 +44,8 @@ def plugins(kind: str) -> str:
 
 def routes() -> str:
     """Every route of the service's OpenAPI document."""
-    return table(("route", "what"), sorted(_routes(), key=lambda row: (row[0].split()[1], row[0])))
+    rows = sorted(_routes(), key=lambda row: (row[0].split()[1], row[0]))
+    return table(("route", "what"), rows)
 
 
 def _routes() -> Iterator[tuple[str, str]]:
@@ -81,9 +82,15 @@ def commands() -> str:
     return table(("command", "what"), sorted(found))
 
 
+def overview() -> str:
+    """The names of all plug-ins."""
+    return table(("kind", "plug-ins"), ((kind, ", ".join(f"`{name}`" for name in registry(kind))) for kind in KINDS))
+
+
 TABLES: dict[str, Callable[[], str]] = {
     "routes": routes,
     "commands": commands,
+    "overview": overview,
     **{kind: lambda kind=kind: plugins(kind) for kind in KINDS},  # type: ignore[misc]
 }
 
@@ -99,7 +106,7 @@ def marked(markdown: str) -> list[str]:
 
 
 def main() -> None:
-    for page in sorted((ROOT / "docs").glob("*.md")):
+    for page in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))):
         page.write_text(rendered(page.read_text(encoding="utf-8")), encoding="utf-8")
 
 
