@@ -14,7 +14,7 @@ from nas.spec import JobSpec
 from nas.stages._audit import AuditStage
 from nas.stages._context import Stage, UnitContext
 from nas.stages._deliver import DeliverStage
-from nas.stages._preflight import PreflightStage, preflight
+from nas.stages._preflight import PreflightStage, preflight, refuse_impossible
 from nas.stages._search import SearchStage
 from nas.stages._supernet import SupernetStage
 
@@ -50,4 +50,4 @@ def run_unit(context: UnitContext) -> JsonObject:
     return STAGES[context.unit.stage].run(context)
 
 
-__all__ = ["STAGES", "JobPlanner", "UnitContext", "admit", "preflight", "run_unit"]
+__all__ = ["STAGES", "JobPlanner", "UnitContext", "admit", "preflight", "refuse_impossible", "run_unit"]

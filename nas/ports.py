@@ -82,7 +82,7 @@ class Journal(Protocol):
         """Change fields of `Progress`; written at most a few times a second."""
 
     def spend(self, *, epochs: int = 0, seconds: float = 0.0) -> None:
-        """Add to what the job has spent."""
+        """Add to what the job has spent. Evaluations are counted where they are settled."""
 
     def event(self, type: str, data: JsonObject) -> None:
         """Append an event."""

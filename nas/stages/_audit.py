@@ -77,7 +77,9 @@ class AuditStage:
             evaluation.proposal.fidelity,
             evaluation.proposal.replicate,
         )
-        settings = EvaluationContext(seed=context.spec.seed, should_stop=context.must_leave)
+        settings = EvaluationContext(
+            seed=context.spec.seed, should_stop=context.must_leave, checkpoints=context.checkpoints
+        )
         for outcome in evaluator.evaluate([request], settings):
             state = EvaluationState.FAILED if outcome.error else EvaluationState.FINISHED
             context.journal.settle(

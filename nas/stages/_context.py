@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from nas.ports import Artifacts, Checkpoints, Control, Journal, JobView
+from nas.ports import Artifacts, Checkpoints, Control, JobView, Journal
 from nas.resources import Job, JsonObject, Phase, Unit, UnitPlan
 from nas.spec import JobSpec, digest_of
 from searchspaces import Cancelled
@@ -93,6 +92,8 @@ class Stage(Protocol):
 
 def output_key(spec: JobSpec, epochs: int) -> str:
     """What a trained supernet is known by: everything that its weights depend on."""
+    from nas.training import code_version
+
     parts: dict[str, Any] = {
         "space": spec.space.model_dump(mode="json"),
         "dataset": spec.dataset.model_dump(mode="json"),
@@ -104,8 +105,3 @@ def output_key(spec: JobSpec, epochs: int) -> str:
         "code": code_version(),
     }
     return digest_of(parts)
-
-
-def code_version() -> str:
-    """Version of the installed distribution."""
-    return version("nas-service")

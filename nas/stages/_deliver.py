@@ -24,7 +24,7 @@ from nas.resources import (
     UnitPlan,
 )
 from nas.spec import ExportFormat, JobSpec
-from nas.stages._context import UnitContext, code_version
+from nas.stages._context import UnitContext
 from nas.streams import stream_seed
 from searchspaces import Architecture
 
@@ -81,7 +81,8 @@ def deliver(
         network, metrics = _trained(context, architecture)
     else:
         network = _inherited(context, architecture)
-    parity, artifacts = _export(context, architecture, network, weights, formats, metrics)
+    card = _card(context, architecture, weights, metrics)
+    parity, artifacts = _export(context, network, formats, card)
     return Delivery(
         digest=architecture.digest,
         text=architecture.text,
@@ -141,6 +142,8 @@ def _trained(context: UnitContext, architecture: Architecture) -> tuple[nn.Modul
 def _settle(
     context: UnitContext, architecture: Architecture, measured: dict[str, float], fidelity: Fidelity, seconds: float
 ) -> None:
+    from nas.training import code_version
+
     place = {"device": context.bench.device.type, "split": "test", "code": code_version()}
     measurements = tuple(
         Measurement(metric=name, value=value, fidelity=fidelity, context=place) for name, value in measured.items()
@@ -160,17 +163,13 @@ def _settle(
 
 
 def _export(
-    context: UnitContext,
-    architecture: Architecture,
-    network: nn.Module,
-    weights: Weights,
-    formats: Sequence[ExportFormat],
-    metrics: dict[str, float],
+    context: UnitContext, network: nn.Module, formats: Sequence[ExportFormat], card: dict[str, Any]
 ) -> tuple[dict[str, float], dict[str, str]]:
     from nas.export import archive, export_network
 
     dataset = context.bench.dataset
-    folder = context.scratch / architecture.digest
+    digest = card["architecture"]["digest"]
+    folder = context.scratch / digest
     parity = export_network(
         network,
         dataset.valid.images[:_PARITY_IMAGES],
@@ -179,11 +178,11 @@ def _export(
         mean=dataset.mean,
         std=dataset.std,
         class_names=dataset.class_names,
-        card=_card(context, architecture, weights, metrics),
+        card=card,
     )
-    artifacts = {}
+    artifacts: dict[str, str] = {}
     for name in formats:
-        meta = {"digest": architecture.digest, "format": name, "weights": weights}
+        meta = {"digest": digest, "format": name, "weights": card["weights"]}
         file = archive(folder, name)
         artifacts[name] = context.artifacts.put(file, kind=name, name=file.name, meta=meta).artifact_id
     return parity, artifacts
@@ -193,6 +192,8 @@ def _card(
     context: UnitContext, architecture: Architecture, weights: Weights, metrics: dict[str, float]
 ) -> dict[str, Any]:
     """What the model card says of a network: everything that is known, with its level."""
+    from nas.training import code_version
+
     found = [c for c in context.view.candidates() if c.digest == architecture.digest]
     known: dict[str, float] = dict(found[0].values) if found else {}
     return {

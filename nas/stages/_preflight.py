@@ -15,7 +15,7 @@ from nas.resources import CostRange, JsonObject, Phase, PreflightReport, UnitPla
 from nas.spec import Constraint, JobSpec
 from nas.stages._search import needed_costs
 from nas.streams import stream
-from searchspaces import Architecture, InfeasibleSpace
+from searchspaces import Architecture, InfeasibleSpace, SpecError, Violation
 
 if TYPE_CHECKING:
     from nas.stages._context import UnitContext
@@ -50,8 +50,21 @@ class PreflightStage:
 
 
 def steps_per_epoch(spec: JobSpec, num_samples: int) -> int:
-    """Steps of one pass over the training data; the last batch may be smaller."""
+    """Steps of one pass over the training data, in batches as even as can be."""
     return -(-num_samples // spec.supernet.batch_size)
+
+
+def refuse_impossible(spec: JobSpec) -> None:
+    """Look for an architecture that meets the constraints on costs.
+
+    Raises:
+        SpecError: there is none; each bound is named with what the space has.
+    """
+    from nas.workbench import Workbench
+
+    survey = _Survey.of(spec, Workbench(spec))
+    if survey.satisfiable is False:
+        raise SpecError([Violation("constraints", why, "a bound that some architecture meets") for why in survey.why()])
 
 
 def preflight(spec: JobSpec, *, bench: Workbench | None = None) -> PreflightReport:
@@ -67,7 +80,7 @@ def preflight(spec: JobSpec, *, bench: Workbench | None = None) -> PreflightRepo
     survey = _Survey.of(spec, bench)
     step_seconds, memory = _time_paths(spec, bench)
     per_epoch = steps_per_epoch(spec, len(bench.dataset.train))
-    notes = survey.why_unsatisfiable()
+    notes = survey.why()
     epochs, limit = spec.budget.epochs, spec.budget.wall_time
     if limit and step_seconds * per_epoch * epochs > _TRAINING_SHARE * limit:
         epochs = max(1, min(epochs, int(_TRAINING_SHARE * limit / (step_seconds * per_epoch))))
@@ -152,7 +165,7 @@ class _Survey:
         met = [value for value in values if all(bound.violation(value) == 0 for bound in mine)]
         return len(met) / len(values) if mine else None
 
-    def why_unsatisfiable(self) -> list[str]:
+    def why(self) -> list[str]:
         """For every bound that nothing in the sample meets: what it asks and what there is."""
         if self.satisfiable:
             return []
@@ -188,7 +201,7 @@ def _time_paths(spec: JobSpec, bench: Workbench) -> tuple[float, int]:
         return tensor
 
     def step(path: Architecture) -> None:
-        bench.task.losses(supernet(x, path), y).mean().backward()
+        torch.autograd.backward(bench.task.losses(supernet(x, path), y).mean())
         supernet.zero_grad(set_to_none=True)
 
     with torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor):

@@ -7,8 +7,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from nas.evaluators import REGISTRY as EVALUATORS
 from nas.evaluators import EvaluationContext, Outcome, Request
 from nas.history import History
@@ -19,7 +17,6 @@ from nas.resources import (
     Fidelity,
     JsonObject,
     Measurement,
-    Objective,
     Phase,
     Proposal,
     Settlement,
@@ -31,11 +28,10 @@ from nas.streams import stream
 from searchspaces import MeasurementError
 
 if TYPE_CHECKING:
-    from predictors.costs import Cost
-
     from nas.evaluators import Evaluator
     from nas.searchers import Searcher
     from nas.stages._context import UnitContext
+    from predictors.costs import Cost
 
 _INFEASIBLE_PER_EVALUATION = 50
 _REFERENCE_SAMPLE = 32
@@ -153,7 +149,6 @@ class Search:
         if feasible:
             each = (time.monotonic() - began) / len(feasible)
             self.seconds_each = each if not self.seconds_each else 0.8 * self.seconds_each + 0.2 * each
-        self.context.journal.spend(evaluations=len(feasible))
         self.catch_up()
         self.tell()
 
@@ -224,21 +219,15 @@ class Search:
         )
 
     def hypervolume(self) -> float | None:
-        """Hypervolume of what was found; the reference is that of the first evaluations, so the series never shrinks."""
-        from nas.pareto import hypervolume, nondominated
+        """Hypervolume of what was found; its reference is that of the first evaluations, so that it never shrinks."""
+        from nas.pareto import hypervolume, hypervolume_reference, nondominated
 
         losses = self.history.losses()
         if len(losses) < _REFERENCE_SAMPLE:
             return None
-        reference = reference_point(losses[:_REFERENCE_SAMPLE], self.history.objectives)
+        reference = hypervolume_reference(losses[:_REFERENCE_SAMPLE], self.history.objectives)
         front = losses[nondominated(losses)]
         return hypervolume(front, reference)
-
-
-def reference_point(losses: np.ndarray, objectives: Sequence[Objective]) -> np.ndarray:
-    """Where the hypervolume is measured from: the median of what is learned, the largest of each cost (all as losses)."""
-    is_cost = np.array([objective.level == "cost" for objective in objectives])
-    return np.where(is_cost, losses.max(axis=0), np.median(losses, axis=0))
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from nas.evaluators import REGISTRY as EVALUATORS
 from nas.ports import Control, JobView
 from nas.resources import JsonObject, Phase, UnitPlan
 from nas.spec import JobSpec
-from nas.stages._context import UnitContext, code_version, output_key
+from nas.stages._context import UnitContext, output_key
 from nas.streams import stream_seed
 from searchspaces import NotFound
 
@@ -42,18 +42,11 @@ class SupernetStage:
 
     def _train(self, context: UnitContext, epochs: int, key: str) -> JsonObject:
         from nas.recipes import REGISTRY as RECIPES
-        from nas.training import Setting, train_supernet
+        from nas.training import Setting, code_version, train_supernet
         from nas.workbench import save_supernet
 
         spec, bench = context.spec, context.bench
-        steps = -(-len(bench.dataset.train) // spec.supernet.batch_size)
-        setting = Setting(
-            space=bench.space,
-            num_samples=len(bench.dataset.train),
-            num_steps_per_epoch=steps,
-            num_epochs=epochs,
-            seed=spec.seed,
-        )
+        setting = Setting.of(bench.space, bench.dataset, spec.supernet, num_epochs=epochs, seed=spec.seed)
         supernet = bench.space.supernet(seed=stream_seed(spec.seed, "supernet") % 2**32)
         summary = train_supernet(
             supernet,
@@ -67,7 +60,7 @@ class SupernetStage:
             precision=bench.precision,
             checkpoints=context.checkpoints,
             should_stop=context.must_end,
-            on_step=_StepTeller(context, epochs * steps),
+            on_step=_StepTeller(context, epochs * setting.num_steps_per_epoch),
             on_epoch=lambda report: context.journal.event("epoch", report.to_json()),
         )
         if not summary.finished and context.control() is not Control.STOP:

@@ -1,0 +1,201 @@
+"""The service as processes: one server, and worker children that end with it."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from functools import partial
+from typing import TYPE_CHECKING
+
+from db import Store
+from searchspaces import NotFound, ServiceError
+
+if TYPE_CHECKING:
+    import uvicorn
+    from fastapi import FastAPI
+
+    from api.settings import Settings
+    from nas.resources import Objective
+    from nas.spec import JobSpec
+
+log = logging.getLogger("nas.server")
+
+_GRACE_SECONDS = 5.0
+
+
+def bind(host: str, port: int) -> socket.socket:
+    """A listening socket; port 0 takes any free one.
+
+    Raises:
+        ServiceError: the address cannot be bound, with the way out.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    bound = socket.socket(family, socket.SOCK_STREAM)
+    bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        bound.bind((host, port))
+        bound.listen(128)
+    except OSError as error:
+        bound.close()
+        raise ServiceError(
+            f"cannot listen on {host}:{port} ({error.strerror or error}); stop what uses it, or choose another port "
+            "with --port (0 takes any free one).",
+            code="ADDRESS_IN_USE",
+        ) from error
+    return bound
+
+
+def address(bound: socket.socket) -> str:
+    """The URL of a listening socket."""
+    host, port = bound.getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+class Workers:
+    """Worker child processes of this server: started, restarted when they die, ended with it."""
+
+    def __init__(self, settings: Settings, store_url: str) -> None:
+        self.settings, self.store_url = settings, store_url
+        self._children: list[subprocess.Popen[bytes]] = []
+        self._ending = threading.Event()
+        self._keeper = threading.Thread(target=self._keep, name="workers", daemon=True)
+
+    def start(self) -> None:
+        """Start all and keep them running."""
+        self._children = [self._spawn(number) for number in range(self.settings.workers)]
+        self._keeper.start()
+
+    def _spawn(self, number: int) -> subprocess.Popen[bytes]:
+        logs = self.settings.folder / "logs"
+        logs.mkdir(parents=True, exist_ok=True)
+        threads = max(1, (os.cpu_count() or 1) // self.settings.workers)
+        command = [sys.executable, "-P", "-m", "api", "worker", "--watch-parent", "--threads", str(threads)]
+        command += ["--store", self.store_url, "--folder", str(self.settings.folder)]
+        command += ["--lease-seconds", str(self.settings.lease_seconds)]
+        with (logs / f"worker-{number}.log").open("ab") as file:
+            return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=file, stderr=file)  # noqa: S603 - our own words
+
+    def _keep(self) -> None:
+        while not self._ending.wait(0.5):
+            for number, child in enumerate(self._children):
+                if child.poll() is not None and not self._ending.wait(1.0):
+                    log.warning("worker %d ended with %s; starting another", child.pid, child.returncode)
+                    self._children[number] = self._spawn(number)
+
+    def end(self) -> None:
+        """Ask all to end, wait a little, then kill."""
+        self._ending.set()
+        if self._keeper.is_alive():
+            self._keeper.join()
+        for child in self._children:
+            child.terminate()
+        deadline = time.monotonic() + _GRACE_SECONDS
+        for child in self._children:
+            try:
+                child.wait(max(0.1, deadline - time.monotonic()))
+            except subprocess.TimeoutExpired:
+                child.kill()
+                child.wait()
+            if child.stdin:
+                child.stdin.close()
+
+
+def application(store: Store, settings: Settings) -> FastAPI:
+    """The app over a store, with a job's admission and preflight wired in."""
+    from api.app import create_app
+    from nas.job import preflight
+
+    return create_app(store, settings, admit=partial(_admit, store, settings), preflight=preflight)
+
+
+def _admit(store: Store, settings: Settings, mapping: Mapping[str, object]) -> tuple[JobSpec, tuple[Objective, ...]]:
+    """Admission with what this service knows; embedded, impossible constraints are refused too."""
+    from nas.job import admit, refuse_impossible
+
+    spec, objectives = admit(
+        mapping,
+        datasets={info.name: info for info in store.datasets()},
+        embedded=settings.embedded,
+        has_supernet=partial(_has_supernet, store),
+    )
+    if settings.embedded and spec.constraints:
+        refuse_impossible(spec)
+    return spec, objectives
+
+
+def _has_supernet(store: Store, job_id: str) -> bool:
+    try:
+        return any(artifact.kind == "supernet" for artifact in store.artifacts(job_id))
+    except NotFound:
+        return False
+
+
+def serve(settings: Settings, *, announce: bool = False, watch_parent: bool = False) -> None:
+    """Serve until SIGINT or SIGTERM; with `announce` print `NAS_URL=...` when ready."""
+    if watch_parent:
+        threading.Thread(target=_end_with_parent, name="parent-watch", daemon=True).start()
+    with _prepared(settings) as (server, bound):
+        if announce:
+            threading.Thread(target=_announce, args=(server, address(bound)), daemon=True).start()
+        server.run(sockets=[bound])
+
+
+@contextmanager
+def running(settings: Settings) -> Iterator[str]:
+    """The service in a thread of this process, with its worker children; yields its address."""
+    with _prepared(settings) as (server, bound):
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [bound]}, name="server", daemon=True)
+        thread.start()
+        try:
+            while not server.started and thread.is_alive():
+                time.sleep(0.01)
+            if not server.started:
+                raise ServiceError("the server did not start; its log says why.")
+            yield address(bound)
+        finally:
+            server.should_exit = True
+            thread.join(2 * _GRACE_SECONDS)
+
+
+@contextmanager
+def _prepared(settings: Settings) -> Iterator[tuple[uvicorn.Server, socket.socket]]:
+    import uvicorn
+
+    bound = bind(settings.host, settings.port)
+    try:
+        store = Store.open(settings.store_url, settings.folder)
+        workers = Workers(settings, settings.store_url)
+        workers.start()
+        try:
+            config = uvicorn.Config(
+                application(store, settings),
+                log_level=settings.log_level.lower(),
+                access_log=False,
+                timeout_graceful_shutdown=2,
+            )
+            yield uvicorn.Server(config), bound
+        finally:
+            workers.end()
+            store.close()
+    finally:
+        bound.close()
+
+
+def _announce(server: uvicorn.Server, url: str) -> None:
+    while not server.started:
+        time.sleep(0.01)
+    print(f"NAS_URL={url}", flush=True)
+
+
+def _end_with_parent() -> None:
+    """Nobody writes to the pipe: reading ends when the parent, however it ended, is gone."""
+    sys.stdin.buffer.read()
+    os.kill(os.getpid(), signal.SIGTERM)

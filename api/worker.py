@@ -1,0 +1,182 @@
+"""The worker process: leases units of work, does them, and gives up quietly when one is another's.
+
+Speaks SQL and the artifact store, no REST. A worker whose parent is gone (closed pipe) exits at once: what it held is
+taken up by another when the lease runs out.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import platform
+import signal
+import sys
+import tempfile
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from types import TracebackType
+
+from db import Lease, Store
+from nas.job import JobPlanner, UnitContext, run_unit
+from searchspaces import Cancelled, LeaseLost, NASError, StorageFull, StoreError
+
+log = logging.getLogger("nas.worker")
+
+_POLL_SECONDS = 0.3
+
+
+@dataclass
+class WorkerLoop:
+    """One worker: claims a unit, keeps its lease alive, does it, and claims the next."""
+
+    store: Store
+    folder: Path
+    device: str | None = None
+    lease_seconds: float = 30.0
+    stop: threading.Event = field(default_factory=threading.Event)
+
+    def run(self) -> None:
+        """Work until `stop` is set."""
+        worker = self.store.register_worker(platform.node(), os.getpid(), device_name(self.device))
+        planner = JobPlanner()
+        while not self.stop.is_set():
+            try:
+                self.store.beat(worker.worker_id, None)
+                lease = self.store.claim(worker.worker_id, lease_seconds=self.lease_seconds, planner=planner)
+            except StoreError as error:
+                log.error("the store does not answer, trying again: %s", error)
+                self.stop.wait(5.0)
+                continue
+            if lease is None:
+                self.stop.wait(_POLL_SECONDS)
+                continue
+            log.info("unit %s of %s, attempt %d", lease.unit.key, lease.unit.job_id, lease.unit.attempt)
+            with Heartbeat(self.store, lease, worker.worker_id, self.lease_seconds) as heartbeat:
+                self.do(lease, heartbeat)
+
+    def do(self, lease: Lease, heartbeat: Heartbeat) -> None:
+        """Do one unit and say how it ended; no error of the unit ends the worker."""
+        scratch = self.folder / "scratch"
+        try:
+            scratch.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryDirectory(dir=scratch, prefix="unit-") as folder:
+                context = UnitContext(
+                    journal=lease.journal,
+                    checkpoints=lease.checkpoints,
+                    artifacts=lease.artifacts,
+                    view=lease.view,
+                    scratch=Path(folder),
+                    device=self.device,
+                    should_yield=lambda: self.stop.is_set() or heartbeat.lost.is_set(),
+                )
+                result = run_unit(context)
+            lease.complete(result)
+        except LeaseLost as error:
+            log.warning("%s", error)
+        except Cancelled:
+            self._quietly(lease.release)
+        except (StorageFull, OSError) as error:
+            self._wait_for_room(lease, error)
+        except NASError as error:
+            log.error("unit %s failed: %s", lease.unit.unit_id, error)
+            self._quietly(partial(lease.fail, str(error), retryable=False))
+        except Exception as error:  # the process edge: whatever a plug-in raises ends its unit, not the worker
+            log.exception("unit %s failed", lease.unit.unit_id)
+            self._quietly(partial(lease.fail, f"{type(error).__name__}: {error}", retryable=True))
+
+    def _wait_for_room(self, lease: Lease, error: OSError) -> None:
+        """A full disk loses nothing: the unit is given back and the job pauses until somebody makes room."""
+        message = f"paused: {error}; make room and resume the job"
+        log.error("%s", message)
+        self._quietly(partial(lease.journal.event, "log", {"level": "error", "message": message}))
+        self._quietly(partial(self.store.act, lease.unit.job_id, "pause"))
+        self._quietly(lease.release)
+        self.stop.wait(5.0)
+
+    @staticmethod
+    def _quietly(act: Callable[[], object]) -> None:
+        try:
+            act()
+        except (NASError, OSError) as error:
+            log.warning("%s", error)
+
+
+class Heartbeat:
+    """Renews a lease from a thread of its own, and counts the seconds that the unit takes."""
+
+    def __init__(self, store: Store, lease: Lease, worker_id: str, lease_seconds: float) -> None:
+        self.store, self.lease, self.worker_id = store, lease, worker_id
+        self.interval = max(0.05, min(5.0, lease_seconds / 4))
+        self.lost, self._done = threading.Event(), threading.Event()
+        self._thread = threading.Thread(target=self._run, name="heartbeat", daemon=True)
+
+    def __enter__(self) -> Heartbeat:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._done.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        while not self._done.wait(self.interval):
+            try:
+                self.lease.renew()
+                self.lease.journal.spend(seconds=self.interval)
+                self.store.beat(self.worker_id, self.lease.unit.unit_id)
+            except LeaseLost:
+                self.lost.set()
+                return
+            except StoreError as error:
+                log.warning("the lease was not renewed, trying again: %s", error)
+
+
+def device_name(device: str | None) -> str:
+    """What a worker says it runs on: the device asked for, or the CPU's architecture."""
+    return device or f"cpu ({platform.machine()}, {os.cpu_count()} cores)"
+
+
+def run_worker(
+    store_url: str,
+    folder: Path,
+    *,
+    device: str | None = None,
+    lease_seconds: float = 30.0,
+    threads: int | None = None,
+    watch_parent: bool = False,
+) -> None:
+    """Work until SIGTERM or SIGINT; a unit in progress is given back with its checkpoint.
+
+    Args:
+        store_url: the store's SQLAlchemy URL.
+        folder: where artifacts and checkpoints lie.
+        device: `cpu` or `cuda:N`; None lets each job's spec choose.
+        lease_seconds: how long a silent worker keeps a unit.
+        threads: torch's threads; None leaves torch's own choice.
+        watch_parent: exit when standard input closes.
+    """
+    if watch_parent:
+        threading.Thread(target=_exit_with_parent, name="parent-watch", daemon=True).start()
+    store = Store.open(store_url, folder)
+    loop = WorkerLoop(store, folder, device=device, lease_seconds=lease_seconds)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: loop.stop.set())
+    if threads:
+        import torch
+
+        torch.set_num_threads(threads)
+    try:
+        loop.run()
+    finally:
+        store.close()
+
+
+def _exit_with_parent() -> None:
+    """Nobody writes to the pipe: reading ends when the parent, however it ended, is gone."""
+    sys.stdin.buffer.read()
+    os._exit(0)

@@ -1,0 +1,235 @@
+"""The first search, end to end, through the real server and worker over HTTP, and the search itself against chance.
+
+Runs examples/digits.yaml with three seeds. Then evaluates all architectures of the space on the last supernet and
+replays the job's searcher against random sampling on those numbers, over 20 search seeds: the ratio of mean
+hypervolumes, measured from (median accuracy, largest cost).
+
+    python -m benchmarks.first_front [--json] [--quick]
+"""
+
+from __future__ import annotations
+
+import statistics
+import tempfile
+import zipfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import yaml
+
+from api.serving import running
+from api.settings import Settings
+from benchmarks._data import ROOT
+from benchmarks._report import Value, arguments, report
+from nas.client import Client
+from nas.evaluators import REGISTRY as EVALUATORS
+from nas.evaluators import EvaluationContext, Request
+from nas.history import History, Record
+from nas.pareto import hypervolume, hypervolume_reference, nondominated
+from nas.resources import EvaluationState, Fidelity, Job, Objective
+from nas.searchers import REGISTRY as SEARCHERS
+from nas.spec import JobSpec, PluginRef
+from nas.streams import stream
+from nas.workbench import Workbench
+from searchspaces import Architecture, SearchSpace
+
+SPEC = ROOT / "examples" / "digits.yaml"
+QUERIES = 200
+
+
+@dataclass(frozen=True)
+class Scale:
+    """How much is run: all of it, or what ends within a minute."""
+
+    seeds: tuple[int, ...]
+    search_seeds: int
+    architectures: int | None
+    overrides: Mapping[str, object]
+
+
+FULL = Scale(seeds=(0, 1, 2), search_seeds=20, architectures=None, overrides={})
+QUICK = Scale(seeds=(0,), search_seeds=5, architectures=1000, overrides={"audit": {"networks": 8}})
+
+
+def main() -> None:
+    """Print the figures."""
+    options = arguments(__doc__)
+    scale = QUICK if options.quick else FULL
+    with tempfile.TemporaryDirectory(prefix="first-front-") as folder:
+        settings = Settings.load(folder=Path(folder), port=0)
+        with running(settings) as url, Client(url) as client:
+            runs = [run_job(client, seed, scale, Path(folder)) for seed in scale.seeds]
+            supernet = download_supernet(client, runs[-1].job, Path(folder))
+        figures = summary(runs)
+        ratio = searcher_over_random(runs[-1].job, supernet, scale)
+    report({**figures, "hypervolume_over_random": ratio}, as_json=options.json)
+
+
+# --- the job, as a user runs it --------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Run:
+    """What one job showed."""
+
+    job: Job
+    seconds: float
+    candidates: int
+    cost_levels: int
+    test_accuracy: float
+    export_difference: float
+
+
+def run_job(client: Client, seed: int, scale: Scale, folder: Path) -> Run:
+    """Submit the example with a seed, wait, and look at what came out."""
+    spec = {**yaml.safe_load(SPEC.read_text(encoding="utf-8")), **scale.overrides, "seed": seed}
+    handle = client.submit(spec)
+    job = handle.wait(progress=False, raise_on_failure=True)
+    assert job.finished_at is not None
+    costs = [objective.key for objective in job.objectives if objective.level == "cost"]
+    points = handle.pareto().points
+    best = job.deliveries[0]
+    download = folder / f"delivered-{seed}"
+    for name, artifact in best.artifacts.items():
+        client.download(artifact, download / f"{name}.zip")
+    return Run(
+        job=job,
+        seconds=(job.finished_at - job.created_at).total_seconds(),
+        candidates=sum(1 for _ in handle.candidates()),
+        cost_levels=min(len({point.values[key] for point in points}) for key in costs),
+        test_accuracy=best.metrics["test_accuracy"],
+        export_difference=export_difference(download, job),
+    )
+
+
+def export_difference(folder: Path, job: Job) -> float:
+    """Largest difference of logits between ONNX, torch.export and the PyTorch source, over the whole test split."""
+    import importlib.util
+
+    import onnxruntime
+    import torch
+
+    for file in folder.glob("*.zip"):
+        zipfile.ZipFile(file).extractall(folder / file.stem)
+    images = Workbench(JobSpec.from_mapping(job.spec)).dataset.load_test().images.astype(np.float32) / 255
+    source = next((folder / "pytorch").rglob("model.py"))
+    module_spec = importlib.util.spec_from_file_location(f"delivered_{folder.name}", source)
+    assert module_spec is not None
+    assert module_spec.loader is not None
+    module = importlib.util.module_from_spec(module_spec)
+    module_spec.loader.exec_module(module)
+    with torch.inference_mode():
+        expected = module.load(source.parent / "weights.safetensors")(torch.from_numpy(images)).numpy()
+        exported = torch.export.load(str(next((folder / "torch_export").rglob("*.pt2")))).module()
+        from_export = exported(torch.from_numpy(images)).numpy()
+    session = onnxruntime.InferenceSession(str(next((folder / "onnx").rglob("*.onnx"))))
+    from_onnx = session.run(None, {session.get_inputs()[0].name: images})[0]
+    return float(max(np.abs(from_onnx - expected).max(), np.abs(from_export - expected).max()))
+
+
+def download_supernet(client: Client, job: Job, folder: Path) -> Path:
+    """The trained supernet of a job."""
+    artifact = next(a for a in client.job(job.job_id).artifacts() if a.kind == "supernet")
+    return client.download(artifact.artifact_id, folder / "supernet.safetensors")
+
+
+def summary(runs: Sequence[Run]) -> dict[str, Value]:
+    """The figures of the jobs: the worst of each, means where a mean is asked for."""
+    reports = [run.job.trust for run in runs if run.job.trust]
+    taus = [[r.kendall for r in report.rankers if r.kendall is not None][:1] for report in reports]
+    free: dict[str, list[float]] = {}
+    for trust in reports:
+        for ranker in trust.rankers[1:]:
+            if ranker.kendall is not None:
+                free.setdefault(ranker.ranker, []).append(ranker.kendall)
+    return {
+        "seconds": max(run.seconds for run in runs),
+        "candidates": min(run.candidates for run in runs),
+        "cost_levels": min(run.cost_levels for run in runs),
+        "test_accuracy": statistics.fmean(run.test_accuracy for run in runs),
+        "export_max_difference": max(run.export_difference for run in runs),
+        "tau": statistics.fmean(tau for found in taus for tau in found) if any(taus) else None,
+        "tau_free_baselines": {name: statistics.fmean(values) for name, values in free.items()},
+        "audited": min(report.audited for report in reports) if reports else 0,
+    }
+
+
+# --- the searcher against chance, on the numbers of the real supernet ------------------------------------------------
+
+
+def searcher_over_random(job: Job, supernet: Path, scale: Scale) -> float:
+    """Ratio of mean hypervolumes at 200 evaluations: the job's searcher over random sampling."""
+    spec = JobSpec.from_mapping(job.spec)
+    bench = Workbench(spec, supernet_file=supernet)
+    table = evaluate_all(bench, spec, job.objectives, scale)
+    values = np.array(list(table.values()))
+    signs = np.array([1.0 if o.direction == "min" else -1.0 for o in job.objectives])
+    losses = values * signs
+    reference = hypervolume_reference(losses, job.objectives)
+    means = {}
+    for name, ref in (("searcher", spec.searcher), ("random", PluginRef(name="random"))):
+        found = [
+            replay(ref, bench.space, job.objectives, table, spec.batch, seed) for seed in range(scale.search_seeds)
+        ]
+        volumes = [hypervolume(points[nondominated(points)], reference) for points in (f * signs for f in found)]
+        means[name] = statistics.fmean(volumes)
+        print(f"# {name} ({ref.name}): hypervolume {means[name]:.6g}, spread {statistics.stdev(volumes):.2g}")
+    return means["searcher"] / means["random"]
+
+
+def evaluate_all(
+    bench: Workbench, spec: JobSpec, objectives: Sequence[Objective], scale: Scale
+) -> dict[str, tuple[float, ...]]:
+    """Text -> objective values of all architectures (or a seeded sample), by the job's own evaluator and costs."""
+    architectures: list[Architecture] = list(bench.space.iterate())
+    if scale.architectures:
+        chosen = stream(spec.seed, "benchmark").permutation(len(architectures))[: scale.architectures]
+        architectures = [architectures[i] for i in chosen]
+    plugin = EVALUATORS[spec.evaluator.name]
+    fidelity = Fidelity.model_validate({"level": plugin.flags["level"]})
+    requests = [Request(a.text, a, fidelity) for a in architectures]
+    outcomes = plugin(spec.evaluator.config, bench).evaluate(requests, EvaluationContext(seed=spec.seed))
+    measured = {o.evaluation_id: {m.metric: m.value for m in o.measurements} for o in outcomes}
+    costs = bench.costs([o.metric for o in objectives if o.level == "cost"])
+    return {
+        a.text: tuple(
+            costs[o.metric].measure(a).value if o.level == "cost" else measured[a.text][o.metric] for o in objectives
+        )
+        for a in architectures
+    }
+
+
+def replay(
+    ref: PluginRef,
+    space: SearchSpace,
+    objectives: Sequence[Objective],
+    table: Mapping[str, tuple[float, ...]],
+    batch: int,
+    seed: int,
+) -> np.ndarray:
+    """`evaluations x objectives` that a searcher finds in 200 evaluations; what the table lacks is infeasible."""
+    history = History(objectives)
+    searcher = SEARCHERS[ref.name](ref.config, space, objectives)
+    found: list[tuple[float, ...]] = []
+    while len(found) < QUERIES:
+        rng = stream(seed, "searcher", history.num_proposals)
+        proposals = searcher.ask(history, min(batch, QUERIES - len(found)), rng)
+        if not proposals:
+            break
+        first = history.num_proposals
+        for number, proposal in enumerate(proposals, start=first):
+            values = table.get(proposal.text)
+            state = EvaluationState.FINISHED if values else EvaluationState.INFEASIBLE
+            violation = 0.0 if values else 1.0
+            history.add(
+                Record(number, space.parse(proposal.text), state, values, violation=violation, memo=proposal.memo)
+            )
+            if values:
+                found.append(values)
+    return np.array(found)
+
+
+if __name__ == "__main__":
+    main()

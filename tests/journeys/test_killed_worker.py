@@ -1,0 +1,96 @@
+"""A worker killed with SIGKILL in each stage: another goes on, and no committed evaluation is lost or done twice."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from db import Store
+from nas.admission import admit
+from nas.resources import Evaluation, EvaluationState, Event, Job, JobState, Phase
+from tests.journeys.processes import SMALL, wait_for, worker
+
+LEASE_SECONDS = 2.0
+SPEC = {
+    **SMALL,
+    "budget": {"evaluations": 60, "epochs": 12},
+    "audit": {"networks": 4, "training": {"epochs": 3}},
+    "deliver": {"networks": 1, "training": {"epochs": 8}, "formats": ["pytorch"]},
+}
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    store = Store.open(f"sqlite:///{tmp_path / 'nas.db'}", tmp_path)
+    yield store
+    store.close()
+
+
+def all_events(store: Store, job_id: str) -> list[Event]:
+    return list(store.events(job_id, limit=10_000).items)
+
+
+def all_evaluations(store: Store, job_id: str) -> list[Evaluation]:
+    candidates = store.candidates(job_id, page_size=1000).items
+    return [e for c in candidates for e in store.candidate(job_id, c.digest).evaluations]
+
+
+def is_under_way(job: Job, phase: Phase) -> bool:
+    return job.state is JobState.RUNNING and job.progress.phase is phase and job.progress.fraction > 0
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("phase", [Phase.SUPERNET, Phase.SEARCH, Phase.AUDIT, Phase.DELIVER])
+def test_another_worker_goes_on_where_the_killed_one_stood(store: Store, tmp_path: Path, phase: Phase) -> None:
+    spec, objectives = admit(SPEC, datasets={})
+    job_id = store.create_job(spec, objectives).job_id
+    url = f"sqlite:///{tmp_path / 'nas.db'}"
+    with ExitStack() as stack:
+        first = stack.enter_context(worker(url, tmp_path, lease_seconds=LEASE_SECONDS))
+        wait_for(lambda: is_under_way(store.job(job_id), phase), seconds=120, what=f"{phase} under way")
+        first.kill()
+        first.wait()
+        committed = {
+            e.evaluation_id: e for e in all_evaluations(store, job_id) if e.state is not EvaluationState.PENDING
+        }
+        stack.enter_context(worker(url, tmp_path, lease_seconds=LEASE_SECONDS))
+        wait_for(lambda: store.job(job_id).state.is_terminal, seconds=180, what="the end of the job")
+    job = store.job(job_id)
+    assert job.state is JobState.SUCCEEDED, job.reason
+    assert any(event.type == "lease" for event in all_events(store, job_id)), "nobody took the unit over"
+    after = {e.evaluation_id: e for e in all_evaluations(store, job_id)}
+    for evaluation_id, evaluation in committed.items():
+        assert after[evaluation_id].model_dump() == evaluation.model_dump(), "a committed evaluation changed"
+    settled = [e for e in after.values() if e.state is EvaluationState.FINISHED]
+    keys = Counter((e.proposal.digest, e.proposal.fidelity.level, e.proposal.replicate) for e in settled)
+    assert max(keys.values()) == 1, "an evaluation was done twice"
+    assert sum(e.proposal.fidelity.level == "supernet" for e in settled) == SPEC["budget"]["evaluations"]
+    assert [e.state for e in after.values() if e.state is EvaluationState.PENDING] == []
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_training_killed_in_the_middle_ends_with_the_weights_of_an_undisturbed_run(tmp_path: Path) -> None:
+    digests = []
+    for name, kill in (("undisturbed", False), ("killed", True)):
+        folder = tmp_path / name
+        folder.mkdir()
+        url = f"sqlite:///{folder / 'nas.db'}"
+        store = Store.open(url, folder)
+        spec, objectives = admit(SPEC, datasets={})
+        job_id = store.create_job(spec, objectives).job_id
+        with ExitStack() as stack:
+            first = stack.enter_context(worker(url, folder, lease_seconds=LEASE_SECONDS))
+            if kill:
+                wait_for(lambda: store.job(job_id).progress.epochs_done >= 3, seconds=120, what="epoch 3")  # noqa: B023
+                first.kill()
+                stack.enter_context(worker(url, folder, lease_seconds=LEASE_SECONDS))
+            find = lambda: [a for a in store.artifacts(job_id) if a.kind == "supernet"]  # noqa: B023, E731
+            digests.append(wait_for(find, seconds=180, what="the trained supernet")[0].artifact_id)
+        store.close()
+    assert digests[0] == digests[1]
