@@ -11,8 +11,7 @@ import hashlib
 import itertools
 import math
 from collections import defaultdict
-from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypedDict
 
 import numpy as np
 import numpy.typing as npt
@@ -29,57 +28,60 @@ MAX_PATHS = 20_000
 """A path vocabulary longer than this is refused: as features it would be useless."""
 
 
-@dataclass(frozen=True)
-class Node:
-    """A node of a drawing; x grows from input to output."""
+class DrawnNode(TypedDict):
+    """A node and its place."""
 
     id: str
     label: str
+    layer: int
     x: float
     y: float
 
 
-@dataclass(frozen=True)
-class Edge:
-    """An edge of a drawing; `live` when it lies on a path from input to output."""
+class DrawnEdge(TypedDict):
+    """An edge; `live` when it lies on a path from input to output."""
 
     source: str
     target: str
-    label: str
+    option: str
     decision: str
     live: bool
 
 
-@dataclass(frozen=True)
-class Drawing:
-    """What a page needs to draw an architecture, and no more."""
+class Drawing(TypedDict):
+    """An architecture's graph as plain JSON."""
 
     text: str
-    nodes: tuple[Node, ...]
-    edges: tuple[Edge, ...]
-
-    def to_json(self) -> dict[str, object]:
-        """`{text, nodes: [{id, label, x, y}], edges: [{source, target, label, decision, live}]}`."""
-        return asdict(self)
+    nodes: list[DrawnNode]
+    edges: list[DrawnEdge]
 
 
 def drawing(space: SearchSpace, architecture: Architecture) -> Drawing:
-    """The architecture's graph with a place for every node: the space's own, else one column per layer."""
+    """What a page needs to draw an architecture; x grows from input to output.
+
+    Nodes stand where the space puts them, else in one column per layer.
+    """
     graph = space.graph(architecture)
     columns: dict[int, list[str]] = defaultdict(list)
     for node, data in graph.nodes(data=True):
         columns[data["layer"]].append(node)
-    nodes = []
+    nodes: list[DrawnNode] = []
     for layer, column in sorted(columns.items()):
         for row, node in enumerate(column):
             data = graph.nodes[node]
             x, y = data.get("x", float(layer)), data.get("y", row - (len(column) - 1) / 2)
-            nodes.append(Node(str(node), str(data["label"]), x, y))
-    edges = tuple(
-        Edge(str(source), str(target), data["option"], data["decision"], data["live"])
+            nodes.append(DrawnNode(id=str(node), label=data["label"], layer=layer, x=x, y=y))
+    edges = [
+        DrawnEdge(
+            source=str(source),
+            target=str(target),
+            option=data["option"],
+            decision=data["decision"],
+            live=data["live"],
+        )
         for source, target, data in graph.edges(data=True)
-    )
-    return Drawing(architecture.text, tuple(nodes), edges)
+    ]
+    return Drawing(text=architecture.text, nodes=nodes, edges=edges)
 
 
 def paths(graph: networkx.MultiDiGraph, *, attribute: str = "option") -> list[tuple[str, ...]]:
