@@ -118,7 +118,7 @@ class _Watch:
         return job, job.model_dump_json(exclude={"spec"}), self._events(self._latest)
 
     def _events(self, after: int) -> Sequence[Event]:
-        return self._store.events(self._job_id, after=after, page_size=_BATCH).items
+        return self._store.events(self._job_id, after=after, limit=_BATCH).items
 
 
 def _message(event: str, data: str, *, number: int | None = None) -> ServerSentEvent:

@@ -11,9 +11,9 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from html import escape
-from typing import Any
 
 from nas.resources import Candidate, Event, FrontPoint, JsonObject, Objective, ParetoFront
+from searchspaces import Drawing
 
 _TEXT, _GRID = "#858d9a", "rgba(133,141,154,0.22)"
 _FRONT, _POINTS, _OUTSIDE, _SECOND = "#e8590c", "#4285d6", "#9aa1ac", "#2b9e77"
@@ -96,21 +96,21 @@ def paths(events: Sequence[Event]) -> JsonObject:
     return _figure([heat] if z else [], layout, empty="This recipe records no distribution of paths.")
 
 
-def architecture(drawing: Mapping[str, Any]) -> JsonObject:
-    """The graph of one architecture, from `searchspaces.drawing(space, architecture).to_json()`.
+def architecture(drawing: Drawing) -> JsonObject:
+    """The graph of one architecture, from `searchspaces.drawing(space, architecture)`.
 
     An edge's colour is its option; one that does not reach the output is dotted and faint.
     """
-    nodes = {node["id"]: (float(node["x"]), float(node["y"])) for node in drawing["nodes"]}
-    names = {node["id"]: escape(str(node["label"]), quote=False) for node in drawing["nodes"]}
-    options = list(dict.fromkeys(str(edge["label"]) for edge in drawing["edges"]))
+    nodes = {node["id"]: (node["x"], node["y"]) for node in drawing["nodes"]}
+    names = {node["id"]: escape(node["label"], quote=False) for node in drawing["nodes"]}
+    options = list(dict.fromkeys(edge["option"] for edge in drawing["edges"]))
     colours = {option: _OPTION_COLOURS[i % len(_OPTION_COLOURS)] for i, option in enumerate(options)}
     traces: list[JsonObject] = []
     heads: list[JsonObject] = []
     seen: dict[tuple[str, str], int] = {}
     shown: set[str] = set()
     for edge in drawing["edges"]:
-        ends, option, is_live = (edge["source"], edge["target"]), str(edge["label"]), bool(edge["live"])
+        ends, option, is_live = (edge["source"], edge["target"]), edge["option"], edge["live"]
         curve = _curve(nodes, *ends, lane=seen.get(ends, 0))
         seen[ends] = seen.get(ends, 0) + 1
         tip = f"{names[ends[0]]} → {names[ends[1]]}<br><b>{escape(option, quote=False)}</b>"

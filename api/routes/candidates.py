@@ -29,7 +29,7 @@ def candidates(
     feasible: Annotated[bool | None, Query(description="Only those inside, or outside, the constraints.")] = None,
     on_front: Annotated[bool | None, Query(description="Only those on, or off, the Pareto front.")] = None,
 ) -> Page[Candidate]:
-    """Candidates, without their evaluations. Those without the value that is sorted by are left out."""
+    """Candidates, without their evaluations. Those without the value that is sorted by come last."""
     return store.candidates(
         job_id,
         order_by=order_by,

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from api.dependencies import ADMIN, READ, Name, ServiceDep, StoreDep
 from api.errors import Refusal
-from api.idempotency import IdempotentRoute, Key
+from api.idempotency import IdempotentRoute
 from api.openapi import problems
 from db import Store
 from nas.plugins import registry
@@ -42,7 +42,7 @@ def datasets(store: StoreDep) -> Page[DatasetInfo]:
     dependencies=[ADMIN],
     responses={201: {"headers": {"Location": {"schema": {"type": "string"}}}}, **problems(403, 409, 422)},
 )
-def add(wanted: DatasetRequest, service: ServiceDep, response: Response, key: Key = None) -> DatasetInfo:
+def add(wanted: DatasetRequest, service: ServiceDep, response: Response) -> DatasetInfo:
     """Load a data set once, to see that it is whole, and register it. In embedded mode only."""
     if not service.settings.embedded:
         raise Refusal(
@@ -66,7 +66,7 @@ def remove(name: Name, store: StoreDep) -> None:
 
 
 @router.post("/{name}/check", operation_id="check_dataset", dependencies=[READ], responses=problems(404))
-def check(name: Name, store: StoreDep, key: Key = None) -> DatasetInfo:
+def check(name: Name, store: StoreDep) -> DatasetInfo:
     """Load a data set again: whether its files are there, and still what they were when it was registered."""
     known = _known(store, name)
     try:

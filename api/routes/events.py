@@ -67,7 +67,7 @@ def events(
     """
     if not _wants_stream(request):
         first = page_token if page_token is not None else after
-        return service.store.events(job_id, after=first or 0, types=types, page_size=page_size)
+        return service.store.events(job_id, after=first or 0, types=types, limit=page_size)
     service.store.job(job_id)  # told now, while an error can still be answered
     request.state.is_stream = True
     cursor = last_event_id if last_event_id is not None else after

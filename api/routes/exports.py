@@ -9,7 +9,7 @@ from fastapi import APIRouter, Path, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from api.dependencies import READ, SUBMIT, JobId, StoreDep
-from api.idempotency import IdempotentRoute, Key
+from api.idempotency import IdempotentRoute
 from api.openapi import problems
 from api.routes.pareto import digest_of
 from nas.resources import Delivery, Export, Page
@@ -46,12 +46,12 @@ class ExportRequest(BaseModel):
         **problems(404, 409, 422, 507),
     },
 )
-def create(job_id: JobId, wanted: ExportRequest, store: StoreDep, response: Response, key: Key = None) -> Export:
+def create(job_id: JobId, wanted: ExportRequest, store: StoreDep, response: Response) -> Export:
     """Ask for an export; a worker makes it. `GET` the Location until its state is SUCCEEDED or FAILED."""
     digest = digest_of(store, job_id, wanted.candidate)
     formats = tuple(dict.fromkeys(wanted.formats))
     weights = wanted.weights or _weights_at_hand(store.job(job_id).deliveries, digest)
-    export = store.create_export(job_id, digest, formats=formats, weights=weights)
+    export = store.create_export(job_id, digest, formats, weights)
     response.headers["Location"] = f"/v1/exports/{export.export_id}"
     return export
 

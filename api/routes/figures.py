@@ -16,6 +16,7 @@ from nas import figures
 from nas.plugins import registry
 from nas.resources import Event, JsonObject
 from nas.spec import PluginRef
+from searchspaces import drawing
 
 router = APIRouter(prefix="/v1/jobs/{job_id}", tags=["figures"])
 
@@ -58,13 +59,11 @@ def figure(
 )
 def candidate_figure(job_id: JobId, digest: DigestOrBest, store: StoreDep) -> Response:
     """The graph of a candidate's architecture as a plotly figure."""
-    from searchspaces import drawing
-
     spec = store.job(job_id).spec
     candidate = store.candidate(job_id, digest_of(store, job_id, digest))
     ref = PluginRef.model_validate(spec["space"])
     space = registry("spaces")[ref.name](ref.config)
-    return _json(figures.architecture(drawing(space, space.parse(candidate.text)).to_json()))
+    return _json(figures.architecture(drawing(space, space.parse(candidate.text))))
 
 
 def _json(figure: JsonObject) -> Response:
@@ -75,7 +74,7 @@ def _events(store: Store, job_id: str, kind: str) -> list[Event]:
     found: list[Event] = []
     while True:
         after = found[-1].sequence if found else 0
-        page = store.events(job_id, after=after, types=[kind], page_size=_EVENTS_A_PAGE)
+        page = store.events(job_id, after=after, types=[kind], limit=_EVENTS_A_PAGE)
         found += page.items
         if page.next_page_token is None:
             return found

@@ -12,7 +12,7 @@ from pydantic_core import CoreSchema
 
 from api.dependencies import READ, SUBMIT, JobId, PageSize, PageToken, ServiceDep, StoreDep
 from api.errors import Refusal
-from api.idempotency import IdempotentRoute, Key
+from api.idempotency import IdempotentRoute
 from api.openapi import problems
 from nas.resources import Job, JobState, Page, PreflightReport
 from nas.spec import Budget, JobSpec
@@ -62,7 +62,6 @@ def submit(
     spec: SpecBody,
     service: ServiceDep,
     response: Response,
-    key: Key = None,
     dry_run: Annotated[bool, Query(description="Only say what the job would meet.")] = False,
 ) -> Job | Response:
     """Submit a search, or with `dry_run` ask what it would meet. A wrong spec is refused with every violation named."""
@@ -119,7 +118,7 @@ def delete(job_id: JobId, store: StoreDep) -> None:
 
 
 def _add_verb(verb: str, description: str) -> None:
-    def act(job_id: JobId, store: StoreDep, response: Response, key: Key = None) -> Job:
+    def act(job_id: JobId, store: StoreDep, response: Response) -> Job:
         return _tagged(store.act(job_id, verb), response)
 
     router.add_api_route(
