@@ -14,7 +14,7 @@ from tests.rules._sources import dotted, files, functions, name, tree
 
 HOME = "searchspaces/_errors.py"
 # Process edges: where one failing unit of work, request or plug-in must not take the process with it.
-EDGES: frozenset[str] = frozenset()
+EDGES = frozenset({"api/tracing.py::Tracing.__call__", "api/worker.py::WorkerLoop.do"})
 
 
 def new_exceptions(syntax: ast.AST, known: frozenset[str]) -> list[str]:
@@ -29,11 +29,14 @@ def new_exceptions(syntax: ast.AST, known: frozenset[str]) -> list[str]:
 
 
 def broad_excepts(syntax: ast.AST, edges: frozenset[str] = frozenset()) -> list[str]:
-    """`except:`, `except Exception`, `except BaseException` and `suppress(Exception)` outside the named functions."""
+    """`except:`, `except Exception`, `except BaseException` and `suppress(Exception)` outside the named functions.
+
+    One that cleans up and always raises again catches nothing, so it is allowed.
+    """
     allowed = {line for edge, node in functions(syntax) if edge in edges for line in _lines(node)}
     findings = []
     for node in ast.walk(syntax):
-        if isinstance(node, ast.ExceptHandler):
+        if isinstance(node, ast.ExceptHandler) and not _raises_again(node):
             caught = node.type.elts if isinstance(node.type, ast.Tuple) else [node.type]
         elif isinstance(node, ast.Call) and dotted(node.func).split(".")[-1] == "suppress":
             caught = list(node.args)
@@ -43,6 +46,12 @@ def broad_excepts(syntax: ast.AST, edges: frozenset[str] = frozenset()) -> list[
         if is_broad and node.lineno not in allowed:
             findings.append(f"line {node.lineno}")
     return findings
+
+
+def _raises_again(handler: ast.ExceptHandler) -> bool:
+    last = handler.body[-1]
+    leaves = any(isinstance(node, ast.Return | ast.Break | ast.Continue) for node in ast.walk(handler))
+    return isinstance(last, ast.Raise) and last.exc is None and not leaves
 
 
 def _lines(node: ast.FunctionDef | ast.AsyncFunctionDef) -> range:
@@ -120,12 +129,18 @@ def test_every_listed_process_edge_exists_and_still_needs_its_place() -> None:
     [
         "try: f()\nexcept: pass",
         "try: f()\nexcept Exception: pass",
+        "try: f()\nexcept Exception:\n    if x: raise",
+        "try: f()\nexcept Exception:\n    if x: return 0\n    raise",
         "try: f()\nexcept (ValueError, BaseException): pass",
         "import contextlib\nwith contextlib.suppress(Exception): f()",
     ],
 )
 def test_the_broad_except_rule_sees_one(bad: str) -> None:
     assert broad_excepts(ast.parse(bad))
+
+
+def test_the_broad_except_rule_allows_cleaning_up_and_raising_again() -> None:
+    assert not broad_excepts(ast.parse("try: f()\nexcept BaseException:\n    g()\n    raise"))
 
 
 def test_the_broad_except_rule_allows_the_named_edge_only() -> None:
