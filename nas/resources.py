@@ -335,6 +335,7 @@ class Unit(Resource):
 
     unit_id: str
     job_id: str
+    kind: Literal["stage", "export"] = "stage"
     stage: Phase
     key: str
     payload: JsonObject = Field(default_factory=dict)

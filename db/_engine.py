@@ -1,0 +1,202 @@
+"""Connections, transactions and the database's errors in our words. The only file that knows which database it is."""
+
+from __future__ import annotations
+
+import errno
+import json
+import sqlite3
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.exc import ArgumentError, DataError, DBAPIError, NoSuchModuleError, StatementError
+
+from searchspaces import NotFound, StorageFull, StoreError
+
+_BUSY_SECONDS = 30.0
+
+
+class Database:
+    """An engine, the folder for files, and transactions: `read` is a snapshot, `write` excludes other writers of a row
+    (PostgreSQL) or of the file (SQLite).
+    """
+
+    def __init__(self, engine: sa.Engine, folder: Path) -> None:
+        self.engine, self.folder = engine, folder
+        self.is_sqlite = engine.dialect.name == "sqlite"
+        options: dict[str, Any] = {} if self.is_sqlite else {"isolation_level": "REPEATABLE READ"}
+        self._reader = engine.execution_options(**options)
+        self._writer = engine.execution_options(is_writer=True)
+
+    @contextmanager
+    def read(self) -> Iterator[sa.Connection]:
+        """A transaction that sees one state of the store and changes nothing."""
+        with self._translated(), self._reader.begin() as connection:
+            yield connection
+
+    @contextmanager
+    def write(self) -> Iterator[sa.Connection]:
+        """A transaction that commits at its end, or leaves nothing."""
+        with self._translated(), self._writer.begin() as connection:
+            yield connection
+
+    def now(self, connection: sa.Connection) -> datetime:
+        """The store's clock: the server's on PostgreSQL, so that leases do not depend on the clocks of workers."""
+        if self.is_sqlite:
+            return datetime.now(UTC)
+        now: datetime = connection.execute(sa.select(sa.func.clock_timestamp())).scalar_one()
+        return now.astimezone(UTC)
+
+    @contextmanager
+    def _translated(self) -> Iterator[None]:
+        try:
+            yield
+        except (DataError, UnicodeEncodeError) as error:
+            raise NotFound(f"no such thing: the name holds characters that no name has ({error})") from error
+        except StatementError as error:
+            raise store_error(error, str(self.engine.url.render_as_string(hide_password=True))) from error
+
+
+def open_engine(url: str) -> sa.Engine:
+    """An engine for a SQLite file or a PostgreSQL server.
+
+    Raises:
+        StoreError: `url` names neither, or the driver is not installed.
+    """
+    try:
+        parsed = sa.make_url(url)
+        if parsed.drivername in ("postgresql", "postgres"):
+            parsed = parsed.set(drivername="postgresql+psycopg")
+        is_sqlite = parsed.get_backend_name() == "sqlite"
+        if (not is_sqlite and parsed.get_backend_name() != "postgresql") or (is_sqlite and not parsed.database):
+            raise StoreError(f"{parsed.drivername} is no store; expected sqlite:///FILE or postgresql://USER@HOST/NAME")
+        engine = sa.create_engine(
+            parsed,
+            json_serializer=_to_json,
+            pool_size=10,
+            max_overflow=40,
+            pool_pre_ping=not is_sqlite,
+            connect_args={"check_same_thread": False, "timeout": _BUSY_SECONDS} if is_sqlite else {},
+        )
+    except (ArgumentError, NoSuchModuleError) as error:
+        raise StoreError(
+            f"{url!r} is no store's address; expected sqlite:///FILE or postgresql://USER@HOST/NAME"
+        ) from error
+    except ImportError as error:
+        raise StoreError("PostgreSQL needs its driver: install nas-service[postgres]") from error
+    if is_sqlite:
+        sa.event.listen(engine, "connect", _prepare_sqlite)
+        sa.event.listen(engine, "begin", _begin_sqlite)
+    return engine
+
+
+def use_wal(engine: sa.Engine) -> None:
+    """Switch a SQLite file to write-ahead logging, which it then stays in.
+
+    SQLite does not wait for other processes during this one step, whatever the busy timeout says; so we do.
+    """
+    deadline = time.monotonic() + _BUSY_SECONDS
+    while True:
+        raw = engine.raw_connection()
+        try:
+            raw.cursor().execute("PRAGMA journal_mode=WAL")
+            return
+        except sqlite3.OperationalError as error:
+            if "locked" not in str(error) or time.monotonic() > deadline:
+                raise store_error(error, str(engine.url.database)) from error
+        except sqlite3.DatabaseError as error:
+            raise store_error(error, str(engine.url.database)) from error
+        finally:
+            raw.close()
+        time.sleep(0.02)
+
+
+def upsert(
+    connection: sa.Connection,
+    table: sa.Table,
+    rows: Sequence[Mapping[str, Any]],
+    update: Mapping[str, Any] | Sequence[str] = (),
+) -> None:
+    """Insert rows; where the primary key is there already, set the columns `update` (nothing when it is empty).
+
+    A mapping gives expressions for the new values, made by `incoming`.
+    """
+    if not rows:
+        return
+    insert = _insert(connection, table)
+    if not update:
+        connection.execute(insert.on_conflict_do_nothing(), rows)
+        return
+    values = update if isinstance(update, Mapping) else {name: insert.excluded[name] for name in update}
+    connection.execute(insert.on_conflict_do_update(index_elements=list(table.primary_key), set_=values), rows)
+
+
+def insert_unless_there(connection: sa.Connection, table: sa.Table, row: Mapping[str, Any]) -> bool:
+    """Insert one row; whether it was not there before."""
+    statement = _insert(connection, table).values(**row).on_conflict_do_nothing()
+    return connection.execute(statement).rowcount == 1
+
+
+def incoming(column: sa.Column[Any]) -> sa.ColumnElement[Any]:
+    """The value that an upsert tried to insert."""
+    return sa.literal_column(f"excluded.{column.name}", column.type)
+
+
+def storage_full(place: Path | str) -> StorageFull:
+    """The error for a full disk."""
+    message = f"no room left at {place}: free some space there, then resume; everything committed is kept"
+    return StorageFull(errno.ENOSPC, message)
+
+
+def os_error(error: OSError, place: Path | str) -> StoreError:
+    """A file error in our words."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return storage_full(place)
+    return StoreError(f"cannot write to {place} ({error.strerror}): give a folder that this user may write to")
+
+
+def store_error(error: Exception, place: str) -> StoreError:
+    """A database error in our words, with the way out."""
+    original = getattr(error, "orig", None) or error
+    text = str(original).strip()
+    if "disk is full" in text or getattr(original, "sqlstate", None) == "53100":
+        return storage_full(place)
+    if "not a database" in text or "malformed" in text:
+        return StoreError(f"{place} is not a whole store ({text}): move the file away, or give another folder")
+    if "locked" in text:
+        return StoreError(f"{place} is held by another process ({text}): end that process, then try again")
+    if "unable to open" in text or "readonly" in text:
+        return StoreError(f"cannot write to {place} ({text}): give a folder that this user may write to")
+    if "disk I/O error" in text:
+        return StoreError(f"cannot read or write {place} ({text}): check the disk and its free space, then resume")
+    if (isinstance(error, DBAPIError) and error.connection_invalidated) or "connection" in text:
+        return StoreError(f"the database at {place} does not answer ({text}): check that it runs, then try again")
+    return StoreError(f"{place} refused a query: {text}")
+
+
+def _insert(connection: sa.Connection, table: sa.Table) -> sqlite.Insert | postgresql.Insert:
+    return sqlite.insert(table) if connection.dialect.name == "sqlite" else postgresql.insert(table)
+
+
+def _to_json(value: object) -> str:
+    return json.dumps(value, allow_nan=False, separators=(",", ":"))
+
+
+def _prepare_sqlite(connection: Any, _record: object) -> None:
+    connection.isolation_level = None  # the driver's own implicit BEGIN would start every transaction as a reader
+    cursor = connection.cursor()
+    cursor.execute(f"PRAGMA busy_timeout={int(_BUSY_SECONDS * 1000)}")
+    cursor.execute("PRAGMA foreign_keys=ON")
+    cursor.execute("PRAGMA synchronous=FULL")
+    cursor.close()
+
+
+def _begin_sqlite(connection: sa.Connection) -> None:
+    # A reader that becomes a writer fails with "locked" at once when another wrote meanwhile; IMMEDIATE waits instead.
+    is_writer = connection.get_execution_options().get("is_writer", False)
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if is_writer else "BEGIN")

@@ -1,0 +1,272 @@
+"""Evaluations: proposed, and settled once; candidates, their values and the front change in the same transaction."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+import sqlalchemy as sa
+
+from db import _front
+from db._engine import incoming, upsert
+from db._fence import Held
+from db._models import Row, candidate_values, candidates, evaluations, jobs, measurements
+from nas.resources import Evaluation, EvaluationState, Fidelity, Measurement, Objective, Proposal, Settlement
+from nas.spec import Level
+from searchspaces import MeasurementError, NotFound
+
+_IN = 10_000  # values in one IN (...): below SQLite's 32,766 and PostgreSQL's 65,535
+
+
+def propose(held: Held, proposals: Sequence[Proposal]) -> list[Evaluation]:
+    """Write proposals as PENDING, in order; one that exists already (digest, level, replicate) is left out."""
+    job_id, known = held.job.job_id, _known(held, proposals)
+    new: list[Proposal] = []
+    for proposal in proposals:
+        key = (proposal.digest, proposal.fidelity.level, proposal.replicate)
+        if key not in known:
+            known.add(key)
+            new.append(proposal)
+    if not new:
+        return []
+    first = held.job.num_proposals
+    rows = [_row(job_id, first + i, proposal) for i, proposal in enumerate(new)]
+    held.connection.execute(sa.insert(evaluations), rows)
+    counted = {"num_proposals": first + len(new)}
+    held.connection.execute(sa.update(jobs).where(jobs.c.job_id == job_id).values(**counted))
+    return [
+        Evaluation(
+            evaluation_id=_id(job_id, first + i),
+            job_id=job_id,
+            number=first + i,
+            proposal=proposal,
+            state=EvaluationState.PENDING,
+        )
+        for i, proposal in enumerate(new)
+    ]
+
+
+def settle(held: Held, settlements: Sequence[Settlement], attempt: int) -> None:
+    """End pending evaluations; those settled before stay as they are."""
+    job_id, wanted = held.job.job_id, _by_number(held.job.job_id, settlements)
+    found: dict[int, Row] = {}
+    columns = evaluations.c.number, evaluations.c.digest, evaluations.c.text, evaluations.c.level, evaluations.c.state
+    for numbers in _chunks(list(wanted)):
+        query = sa.select(*columns).where(evaluations.c.job_id == job_id, evaluations.c.number.in_(numbers))
+        found |= {row.number: row for row in held.connection.execute(query)}
+    missing = [wanted[number].evaluation_id for number in wanted if number not in found]
+    if missing:
+        raise NotFound(f"no evaluation {missing[0]!r} in job {job_id}")
+    ending = [(found[n], s) for n, s in wanted.items() if found[n].state == EvaluationState.PENDING]
+    if not ending:
+        return
+    _end(held, ending, attempt)
+    _write_candidates(held, ending)
+    _front.update(held.connection, held.job, ending)
+
+
+def pending(connection: sa.Connection, job_id: str, level: Level) -> list[Evaluation]:
+    """Proposed but not settled evaluations of a level, in order of proposal."""
+    query = (
+        sa.select(evaluations)
+        .where(
+            evaluations.c.job_id == job_id,
+            evaluations.c.state == EvaluationState.PENDING,
+            evaluations.c.level == level,
+        )
+        .order_by(evaluations.c.number)
+    )
+    return [_evaluation(row, ()) for row in connection.execute(query)]
+
+
+def settled(connection: sa.Connection, job_id: str, level: Level, *, after: int) -> list[Evaluation]:
+    """Settled evaluations of a level with `commit > after`, in commit order, in two queries."""
+    chosen = (
+        evaluations.c.job_id == job_id,
+        evaluations.c.level == level,
+        evaluations.c.commit_number > after,
+    )
+    return _read(connection, chosen, evaluations.c.commit_number)
+
+
+def of_candidate(connection: sa.Connection, job_id: str, digest: str) -> list[Evaluation]:
+    """All evaluations of one architecture, in order of proposal."""
+    return _read(connection, (evaluations.c.job_id == job_id, evaluations.c.digest == digest), evaluations.c.number)
+
+
+def _read(
+    connection: sa.Connection, chosen: tuple[sa.ColumnElement[bool], ...], order: sa.Column[Any]
+) -> list[Evaluation]:
+    rows = connection.execute(sa.select(evaluations).where(*chosen).order_by(order)).all()
+    joined = sa.and_(measurements.c.job_id == evaluations.c.job_id, measurements.c.number == evaluations.c.number)
+    query = sa.select(measurements).select_from(evaluations.join(measurements, joined)).where(*chosen)
+    measured: dict[int, list[Measurement]] = {}
+    for row in connection.execute(query.order_by(measurements.c.number, measurements.c.position)):
+        measured.setdefault(row.number, []).append(_measurement(row))
+    return [_evaluation(row, measured.get(row.number, ())) for row in rows]
+
+
+def _known(held: Held, proposals: Sequence[Proposal]) -> set[tuple[str, str, int]]:
+    known: set[tuple[str, str, int]] = set()
+    columns = evaluations.c.digest, evaluations.c.level, evaluations.c.replicate
+    for digests in _chunks(list({proposal.digest for proposal in proposals})):
+        query = sa.select(*columns).where(evaluations.c.job_id == held.job.job_id, evaluations.c.digest.in_(digests))
+        known |= {(row.digest, row.level, row.replicate) for row in held.connection.execute(query)}
+    return known
+
+
+def _end(held: Held, ending: Sequence[tuple[Row, Settlement]], attempt: int) -> None:
+    """Write how evaluations ended, with their measurements and commit numbers, and count them as spent."""
+    job = held.job
+    change = sa.update(evaluations).where(
+        evaluations.c.job_id == job.job_id, evaluations.c.number == sa.bindparam("at")
+    )
+    ends = [
+        {
+            "at": row.number,
+            "state": settlement.state,
+            "commit_number": job.num_commits + place,
+            "attempt": attempt,
+            "error": settlement.error,
+            "violation": settlement.violation,
+            "seconds": settlement.seconds,
+        }
+        for place, (row, settlement) in enumerate(ending, 1)
+    ]
+    held.connection.execute(change, ends)
+    measured = [
+        _measurement_row(job.job_id, row.number, position, measurement)
+        for row, settlement in ending
+        for position, measurement in enumerate(settlement.measurements)
+    ]
+    if measured:
+        held.connection.execute(sa.insert(measurements), measured)
+    levels = {Objective.model_validate(objective).level for objective in job.objectives} - {"cost"}
+    spent = sum(row.level in levels and _was_evaluated(settlement) for row, settlement in ending)
+    counted = {
+        "num_commits": job.num_commits + len(ending),
+        "spent_evaluations": jobs.c.spent_evaluations + spent,
+    }
+    held.connection.execute(sa.update(jobs).where(jobs.c.job_id == job.job_id).values(**counted))
+
+
+def _write_candidates(held: Held, ending: Sequence[tuple[Row, Settlement]]) -> None:
+    job_id = held.job.job_id
+    rows: dict[str, dict[str, Any]] = {}
+    values: dict[tuple[str, str], float] = {}
+    for row, settlement in ending:
+        new = {"job_id": job_id, "digest": row.digest, "text": row.text, "number": row.number, "feasible": True}
+        candidate = rows.setdefault(row.digest, new)
+        candidate["number"] = min(candidate["number"], row.number)
+        candidate["feasible"] &= settlement.state != EvaluationState.INFEASIBLE
+        for m in settlement.measurements:
+            values[row.digest, f"{m.metric}@{m.fidelity.level}"] = m.value
+    number = incoming(candidates.c.number)
+    update = {
+        "number": sa.case((number < candidates.c.number, number), else_=candidates.c.number),
+        "feasible": sa.and_(candidates.c.feasible, incoming(candidates.c.feasible)),
+    }
+    upsert(held.connection, candidates, list(rows.values()), update)
+    value_rows = [{"job_id": job_id, "digest": d, "key": k, "value": value} for (d, k), value in values.items()]
+    upsert(held.connection, candidate_values, value_rows, ["value"])
+
+
+def _was_evaluated(settlement: Settlement) -> bool:
+    """Whether it cost an evaluation: what its prices alone ruled out did not."""
+    only_priced = all(m.fidelity.level == "cost" for m in settlement.measurements)
+    return settlement.state != EvaluationState.INFEASIBLE or not only_priced
+
+
+def _by_number(job_id: str, settlements: Sequence[Settlement]) -> dict[int, Settlement]:
+    """Settlements by the number in their evaluation's id, checked; the first of an id counts."""
+    prefix = _id(job_id, "")
+    found: dict[int, Settlement] = {}
+    for settlement in settlements:
+        number = settlement.evaluation_id.removeprefix(prefix)
+        if number == settlement.evaluation_id or not number.isdecimal():
+            raise NotFound(f"no evaluation {settlement.evaluation_id!r} in job {job_id}")
+        if settlement.state is EvaluationState.PENDING:
+            raise ValueError(f"evaluation {settlement.evaluation_id} cannot be settled as PENDING")
+        for m in settlement.measurements:
+            if not math.isfinite(m.value):
+                raise MeasurementError(f"{m.metric} of {settlement.evaluation_id} is {m.value}; settle it as FAILED")
+        found.setdefault(int(number), settlement)
+    return found
+
+
+def _row(job_id: str, number: int, proposal: Proposal) -> dict[str, Any]:
+    return {
+        "job_id": job_id,
+        "number": number,
+        "digest": proposal.digest,
+        "text": proposal.text,
+        "level": proposal.fidelity.level,
+        "resources": proposal.fidelity.resources or None,
+        "replicate": proposal.replicate,
+        "group": proposal.group,
+        "reason": proposal.reason,
+        "memo": proposal.memo or None,
+        "state": EvaluationState.PENDING,
+        "attempt": 0,
+        "violation": 0.0,
+    }
+
+
+def _measurement_row(job_id: str, number: int, position: int, measurement: Measurement) -> dict[str, Any]:
+    return {
+        "job_id": job_id,
+        "number": number,
+        "position": position,
+        "metric": measurement.metric,
+        "value": measurement.value,
+        "unit": measurement.unit,
+        "std": measurement.std,
+        "level": measurement.fidelity.level,
+        "resources": measurement.fidelity.resources or None,
+        "context": measurement.context or None,
+    }
+
+
+def _measurement(row: Row) -> Measurement:
+    return Measurement(
+        metric=row.metric,
+        value=row.value,
+        unit=row.unit,
+        std=row.std,
+        fidelity=Fidelity(level=row.level, resources=row.resources or {}),
+        context=row.context or {},
+    )
+
+
+def _evaluation(row: Row, measured: Iterable[Measurement]) -> Evaluation:
+    return Evaluation(
+        evaluation_id=_id(row.job_id, row.number),
+        job_id=row.job_id,
+        number=row.number,
+        commit=row.commit_number,
+        proposal=Proposal(
+            text=row.text,
+            digest=row.digest,
+            fidelity=Fidelity(level=row.level, resources=row.resources or {}),
+            replicate=row.replicate,
+            group=row.group,
+            reason=row.reason,
+            memo=row.memo or {},
+        ),
+        state=EvaluationState(row.state),
+        attempt=row.attempt,
+        error=row.error,
+        violation=row.violation,
+        measurements=tuple(measured),
+        seconds=row.seconds,
+    )
+
+
+def _id(job_id: str, number: int | str) -> str:
+    return f"eval_{job_id.removeprefix('job_')}_{number}"
+
+
+def _chunks(values: list[Any]) -> Iterator[list[Any]]:
+    for start in range(0, len(values), _IN):
+        yield values[start : start + _IN]

@@ -1,0 +1,66 @@
+"""A job as the planner of its next stage sees it (`nas.ports.JobView`)."""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+
+from db import _candidates, _evaluations, _jobs
+from db._engine import Database
+from db._models import units
+from nas.resources import Candidate, Evaluation, Job, JsonObject, ParetoFront, Phase, UnitState
+from nas.spec import Level
+
+
+class StoreView:
+    """Reads of one job; needs no lease."""
+
+    def __init__(self, database: Database, job_id: str) -> None:
+        self._database, self._job_id = database, job_id
+
+    def job(self) -> Job:
+        """The job as it stands now."""
+        with self._database.read() as connection:
+            return _jobs.read(connection, self._job_id)
+
+    def front(self) -> ParetoFront:
+        """The front of the job's objectives."""
+        with self._database.read() as connection:
+            return _candidates.front(connection, self._job_id)
+
+    def candidates(self) -> list[Candidate]:
+        """All candidates with their values, in order of their numbers."""
+        with self._database.read() as connection:
+            return _candidates.every(connection, self._job_id)
+
+    def settled(self, level: Level) -> list[Evaluation]:
+        """Settled evaluations of a level, in commit order."""
+        with self._database.read() as connection:
+            return _evaluations.settled(connection, self._job_id, level, after=0)
+
+    def results(self, phase: Phase) -> list[JsonObject]:
+        """Results of the finished units of a stage, in order of their keys; the newest round only."""
+        done = (
+            units.c.job_id == self._job_id,
+            units.c.kind == _jobs.STAGE,
+            units.c.stage == phase,
+            units.c.state == UnitState.DONE,
+        )
+        newest = sa.select(sa.func.max(units.c.round)).where(*done).scalar_subquery()
+        query = sa.select(units.c.result).where(*done, units.c.round == newest).order_by(units.c.key)
+        with self._database.read() as connection:
+            return list(connection.execute(query).scalars())
+
+    def find_output(
+        self, phase: Phase, *, output_key: str | None = None, job_id: str | None = None
+    ) -> JsonObject | None:
+        """The newest result of a finished unit of this stage, of any job: by its `output_key`, or by the job's id."""
+        query = sa.select(units.c.result).where(
+            units.c.kind == _jobs.STAGE, units.c.stage == phase, units.c.state == UnitState.DONE
+        )
+        if output_key is not None:
+            query = query.where(units.c.output_key == output_key)
+        if job_id is not None:
+            query = query.where(units.c.job_id == job_id)
+        with self._database.read() as connection:
+            found: JsonObject | None = connection.execute(query.order_by(units.c.unit_id.desc()).limit(1)).scalar()
+        return found
