@@ -9,6 +9,7 @@
 
 from nas.client._async_client import AsyncCandidateHandle, AsyncCandidateList, AsyncClient, AsyncJobHandle
 from nas.client._client import CandidateHandle, CandidateList, Client, JobHandle
+from nas.client._progress import counters, duration
 
 __all__ = [
     "AsyncCandidateHandle",
@@ -19,4 +20,6 @@ __all__ = [
     "CandidateList",
     "Client",
     "JobHandle",
+    "counters",
+    "duration",
 ]

@@ -121,11 +121,11 @@ class AsyncClient:
         return AsyncJobHandle(self, await self._transport.run(flows.find_job(reference)))
 
     async def jobs(
-        self, *, state: JobState | str | None = None, labels: Mapping[str, str] | None = None, limit: int | None = None
+        self, *, state: JobState | str | None = None, label: str | None = None, limit: int | None = None
     ) -> list[AsyncJobHandle]:
         """See `Client.jobs`."""
         page_size = min(limit or calls.PAGE_SIZE, calls.PAGE_SIZE)
-        call = calls.jobs(state=state, labels=labels, page_size=page_size)
+        call = calls.jobs(state=state, label=label, page_size=page_size)
         return [AsyncJobHandle(self, job) for job in await self._transport.run(flows.items(call, limit=limit))]
 
     # --- what the service has -----------------------------------------------------------------------------------------
@@ -383,7 +383,7 @@ class AsyncCandidateHandle:
         path: str | Path,
         *,
         format: ExportFormat | None = None,
-        weights: Weights = "trained",
+        weights: Weights | None = None,
         overwrite: bool = False,
     ) -> Path:
         """See `CandidateHandle.export`."""

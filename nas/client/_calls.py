@@ -87,10 +87,11 @@ def job(job_id: str) -> Call[Job]:
     return _get(_job(job_id), reader(Job))
 
 
-def jobs(*, state: JobState | str | None, labels: Mapping[str, str] | None, page_size: int) -> Call[Page[Job]]:
-    query = {"state": str(state) if state else None, "page_size": str(page_size)}
-    label = ",".join(f"{name}:{value}" for name, value in (labels or {}).items())
-    return _get("/v1/jobs", reader(Page[Job]), {**query, "label": label or None})
+def jobs(
+    *, state: JobState | str | None = None, label: str | None = None, page_size: int = PAGE_SIZE
+) -> Call[Page[Job]]:
+    query = {"state": str(state) if state else None, "label": label, "page_size": str(page_size)}
+    return _get("/v1/jobs", reader(Page[Job]), query)
 
 
 def verb(job_id: str, name: Verb) -> Call[Job]:
@@ -167,7 +168,7 @@ def content(artifact_id: str) -> Call[None]:
     return _get(f"/v1/artifacts/{_part(artifact_id)}/content", nothing)
 
 
-def request_export(job_id: str, digest: str, formats: Sequence[ExportFormat], weights: Weights) -> Call[Export]:
+def request_export(job_id: str, digest: str, formats: Sequence[ExportFormat], weights: Weights | None) -> Call[Export]:
     body = {"candidate": digest, "formats": list(formats), "weights": weights}
     return _post(f"{_job(job_id)}/exports", reader(Export), body)
 

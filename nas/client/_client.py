@@ -118,11 +118,11 @@ class Client:
         return JobHandle(self, self._transport.run(flows.find_job(reference)))
 
     def jobs(
-        self, *, state: JobState | str | None = None, labels: Mapping[str, str] | None = None, limit: int | None = None
+        self, *, state: JobState | str | None = None, label: str | None = None, limit: int | None = None
     ) -> list[JobHandle]:
-        """Jobs in the service's order, newest first."""
+        """Jobs, newest first; `label` is `key:value`, or a key."""
         page_size = min(limit or calls.PAGE_SIZE, calls.PAGE_SIZE)
-        call = calls.jobs(state=state, labels=labels, page_size=page_size)
+        call = calls.jobs(state=state, label=label, page_size=page_size)
         return [JobHandle(self, job) for job in self._transport.run(flows.items(call, limit=limit))]
 
     # --- what the service has -----------------------------------------------------------------------------------------
@@ -392,13 +392,14 @@ class CandidateHandle:
         path: str | Path,
         *,
         format: ExportFormat | None = None,
-        weights: Weights = "trained",
+        weights: Weights | None = None,
         overwrite: bool = False,
     ) -> Path:
         """Save the network as a model that runs without this software; waits until it is made.
 
         `model.onnx` and `model.pt2` are the model alone; a `.zip` or a folder has everything, with card and script.
-        A network that the job has not delivered is trained first, or taken with `inherited` weights.
+        Without `weights`, a network that the job delivered comes as it was trained, any other with the weights of the
+        supernet; `trained` trains it first.
 
         Raises:
             ExportError: something is at `path` already, the format is not said, or it cannot be made.

@@ -56,7 +56,7 @@ def events_after(job_id: str, after: int) -> Flow[list[Event]]:
     return found
 
 
-def export(job_id: str, digest: str, weights: Weights, target: Target) -> Flow[Path]:
+def export(job_id: str, digest: str, weights: Weights | None, target: Target) -> Flow[Path]:
     """Have a candidate exported unless it was delivered so already, wait for it, and save it.
 
     Raises:
@@ -72,11 +72,11 @@ def export(job_id: str, digest: str, weights: Weights, target: Target) -> Flow[P
         return save(file, target)
 
 
-def _fits(delivery: Delivery, digest: str, weights: Weights, target: Target) -> bool:
-    return delivery.digest == digest and delivery.weights == weights and target.format in delivery.artifacts
+def _fits(delivery: Delivery, digest: str, weights: Weights | None, target: Target) -> bool:
+    return delivery.digest == digest and weights in (None, delivery.weights) and target.format in delivery.artifacts
 
 
-def _exported(job_id: str, digest: str, weights: Weights, target: Target) -> Flow[Delivery]:
+def _exported(job_id: str, digest: str, weights: Weights | None, target: Target) -> Flow[Delivery]:
     found: Export = yield calls.request_export(job_id, digest, [target.format], weights)
     delay, longest = _POLL_SECONDS
     while found.state not in (ExportState.SUCCEEDED, ExportState.FAILED):
@@ -94,7 +94,7 @@ def find_job(reference: str) -> Flow[Job]:
     Raises:
         NotFound: none, or more than one, fits.
     """
-    found: list[Job] = yield from items(calls.jobs(state=None, labels=None, page_size=calls.PAGE_SIZE))
+    found: list[Job] = yield from items(calls.jobs())
     if reference == "latest" and found:
         return max(found, key=lambda job: (job.created_at, job.job_id))
     fitting = [job for job in found if job.job_id == reference] or [j for j in found if j.job_id.startswith(reference)]

@@ -1,0 +1,384 @@
+"""The command line, `nas`. Everything heavy loads inside the command that needs it."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import signal
+import threading
+from pathlib import Path
+from types import ModuleType
+from typing import Annotated, Any, get_args
+
+import typer
+
+from api.console import (
+    print_datasets,
+    print_error,
+    print_front,
+    print_job,
+    print_jobs,
+    print_json,
+    print_outcome,
+    print_plugins,
+    print_preflight,
+)
+from api.installation import check_installation, version
+from nas.client import Client, JobHandle
+from nas.resources import JobState
+from nas.spec import ExportFormat, JobSpec
+from searchspaces import NASError, ServiceError
+
+DEFAULT_PORT = 8421
+
+
+class _Commands(typer.core.TyperGroup):
+    """Shows our own errors as a line or a table, without a traceback."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except NASError as error:
+            print_error(error)
+            raise typer.Exit(1) from error
+
+
+_OPTIONS: dict[str, Any] = {"no_args_is_help": True, "pretty_exceptions_enable": False, "add_completion": False}
+app = typer.Typer(cls=_Commands, help="Neural architecture search as a service.", **_OPTIONS)
+data = typer.Typer(help="Registered data sets.", **_OPTIONS)
+plugins = typer.Typer(help="Search spaces, recipes, searchers and all other plug-ins.", **_OPTIONS)
+app.add_typer(data, name="data")
+app.add_typer(plugins, name="plugins")
+
+Url = Annotated[
+    str | None, typer.Option("--url", envvar="NAS_URL", help=f"Address of the service; else port {DEFAULT_PORT} here.")
+]
+Token = Annotated[str | None, typer.Option("--token", envvar="NAS_TOKEN", help="Bearer token.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+JobRef = Annotated[str, typer.Argument(metavar="JOB", help="Id, a unique beginning of it, or `latest`.")]
+SpecPath = Annotated[Path, typer.Argument(metavar="SPEC", help="A job spec (YAML).")]
+Host = Annotated[str | None, typer.Option(help="Address to bind.")]
+Port = Annotated[int | None, typer.Option(min=0, max=65_535, help="Port to bind; 0 takes a free one.")]
+Folder = Annotated[Path | None, typer.Option(help="Where store, artifacts and checkpoints lie.")]
+StoreUrl = Annotated[str | None, typer.Option("--store", help="SQLAlchemy URL of the store.")]
+Workers = Annotated[int | None, typer.Option(min=0, max=256, help="Worker processes to start.")]
+LeaseSeconds = Annotated[
+    float | None,
+    typer.Option(envvar="NAS_LEASE_SECONDS", min=0.5, max=3600, help="How long a silent worker keeps a unit."),
+]
+WatchParent = Annotated[bool, typer.Option("--watch-parent", hidden=True, help="End when standard input closes.")]
+
+
+@app.callback(invoke_without_command=True)
+def _root(
+    context: typer.Context, show_version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False
+) -> None:
+    if show_version:
+        typer.echo(f"nas {version()}")
+        raise typer.Exit
+    check_installation()
+
+
+# --- processes --------------------------------------------------------------------------------------------------------
+
+
+@app.command()
+def up(
+    *,
+    host: Host = None,
+    port: Port = None,
+    folder: Folder = None,
+    store: StoreUrl = None,
+    workers: Workers = None,
+    lease_seconds: LeaseSeconds = None,
+    announce: Annotated[bool, typer.Option("--announce", help="Print NAS_URL=... when ready.")] = False,
+    watch_parent: WatchParent = False,
+) -> None:
+    """Start the service: server, page and worker processes, until Ctrl-C."""
+    serving = _server_part("api.serving")
+    given = {"host": host, "port": port, "folder": folder, "store": store}
+    settings = _settings(**given, workers=workers, lease_seconds=lease_seconds)
+    if not announce:
+        typer.echo(f"serving on {settings.address} (Ctrl-C ends it)" if settings.port else "serving on a free port")
+    serving.serve(settings, announce=announce or not settings.port, watch_parent=watch_parent)
+
+
+@app.command()
+def worker(
+    *,
+    store: Annotated[str, typer.Option(envvar="NAS_STORE", help="SQLAlchemy URL of the store.")],
+    folder: Annotated[Path, typer.Option(envvar="NAS_FOLDER", help="Where artifacts and checkpoints lie.")],
+    device: Annotated[str | None, typer.Option(help="cpu or cuda:N; else each job's own choice.")] = None,
+    threads: Annotated[int | None, typer.Option(min=1, help="Threads of torch.")] = None,
+    lease_seconds: Annotated[
+        float,
+        typer.Option(envvar="NAS_LEASE_SECONDS", min=0.5, max=3600, help="How long a silent worker keeps a unit."),
+    ] = 30.0,
+    watch_parent: WatchParent = False,
+) -> None:
+    """Start one more worker on a store, until Ctrl-C; work in progress is given back with its checkpoint."""
+    _server_part("api.worker").run_worker(
+        store, folder, device=device, lease_seconds=lease_seconds, threads=threads, watch_parent=watch_parent
+    )
+
+
+@app.command()
+def run(
+    spec: SpecPath,
+    *,
+    once: Annotated[bool, typer.Option("--once", help="End with the job instead of serving on.")] = False,
+    host: Host = None,
+    port: Port = None,
+    folder: Folder = None,
+    workers: Workers = None,
+) -> None:
+    """Start the service, run one job (or go on with it), print its front and page, and keep serving until Ctrl-C."""
+    wanted = JobSpec.from_yaml(spec)
+    serving = _server_part("api.serving")
+    settings = _settings(host=host, port=port, folder=folder, workers=workers)
+    signal.signal(signal.SIGTERM, _leave)
+    try:
+        with serving.running(settings) as url, Client(url, _own_token(settings)) as client:
+            handle = _unfinished(client, wanted) or client.submit(wanted)
+            typer.echo(f"job {handle.id} ({handle.job.name}), page: {_page(client, handle)}")
+            handle.wait()
+            print_outcome(handle, _page(client, handle))
+            if not once:
+                typer.echo("still serving; Ctrl-C ends it, and the next run goes on with the same store.")
+                threading.Event().wait()
+    except KeyboardInterrupt:
+        typer.echo("ended; what was found is kept, and an unfinished job goes on with the next run.")
+        raise typer.Exit(130 if once else 0) from None
+    if handle.state is not JobState.SUCCEEDED:
+        raise typer.Exit(1)
+
+
+# --- jobs -------------------------------------------------------------------------------------------------------------
+
+
+@app.command()
+def submit(
+    spec: SpecPath,
+    *,
+    watch: Annotated[bool, typer.Option("--watch", help="Wait for the job and show its progress.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only tell what the job would meet.")] = False,
+    url: Url = None,
+    token: Token = None,
+    as_json: AsJson = False,
+) -> None:
+    """Submit a job."""
+    with _client(url, token) as client:
+        if dry_run:
+            report = client.dry_run(spec)
+            return print_json(report) if as_json else print_preflight(report)
+        handle = client.submit(spec)
+        if not as_json:
+            typer.echo(f"job {handle.id} ({handle.job.name}), page: {_page(client, handle)}")
+        if watch:
+            handle.wait(progress=not as_json)
+            if not as_json:
+                print_outcome(handle, _page(client, handle))
+        if as_json:
+            print_json(handle.job)
+        if watch and handle.state is not JobState.SUCCEEDED:
+            raise typer.Exit(1)
+
+
+@app.command()
+def jobs(
+    *,
+    state: Annotated[str | None, typer.Option(help="Only jobs in this state.")] = None,
+    label: Annotated[str | None, typer.Option(help="Only jobs labelled KEY:VALUE, or KEY.")] = None,
+    limit: Annotated[int, typer.Option(min=1, help="At most so many, newest first.")] = 50,
+    url: Url = None,
+    token: Token = None,
+    as_json: AsJson = False,
+) -> None:
+    """List jobs, newest first."""
+    with _client(url, token) as client:
+        found = [handle.job for handle in client.jobs(state=state.upper() if state else None, label=label, limit=limit)]
+    print_json(found) if as_json else print_jobs(found)
+
+
+@app.command()
+def show(job: JobRef, *, url: Url = None, token: Token = None, as_json: AsJson = False) -> None:
+    """Show one job: state, progress, what it spent, trust, deliveries."""
+    with _client(url, token) as client:
+        handle = client.find_job(job)
+        print_json(handle.job) if as_json else print_job(handle.job, _page(client, handle))
+
+
+@app.command()
+def pareto(job: JobRef, *, url: Url = None, token: Token = None, as_json: AsJson = False) -> None:
+    """Print the Pareto front of a job."""
+    with _client(url, token) as client:
+        front = client.find_job(job).pareto()
+    print_json(front) if as_json else print_front(front)
+
+
+def _known_format(value: str) -> str:
+    if value not in get_args(ExportFormat):
+        raise typer.BadParameter(f"{value!r} is not one of {', '.join(get_args(ExportFormat))}.")
+    return value
+
+
+def _known_weights(value: str | None) -> str | None:
+    if value not in (None, "trained", "inherited"):
+        raise typer.BadParameter(f"{value!r} is not one of trained, inherited.")
+    return value
+
+
+@app.command()
+def export(
+    job: JobRef,
+    *,
+    candidate: Annotated[str, typer.Option(help="Digest of a candidate, or `best`.")] = "best",
+    format: Annotated[
+        str, typer.Option(help="onnx, torch_export or pytorch.", metavar="FORMAT", callback=_known_format)
+    ] = "onnx",
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Folder (all files), or a .zip, .onnx or .pt2 file.")
+    ] = None,
+    weights: Annotated[
+        str | None,
+        typer.Option(
+            help="trained (trains first if need be) or inherited; else as delivered, or inherited.",
+            metavar="WEIGHTS",
+            callback=_known_weights,
+        ),
+    ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")] = False,
+    url: Url = None,
+    token: Token = None,
+) -> None:
+    """Save a candidate as a model that runs without this software; waits until it is made."""
+    with _client(url, token) as client:
+        found = client.find_job(job).candidate(candidate)
+        where = output or Path(f"{found.digest}-{format}")
+        saved = found.export(where, format=format, weights=weights, overwrite=overwrite)  # type: ignore[arg-type]
+    typer.echo(f"{found.digest} ({found.text}) is in {saved}")
+
+
+def _verb(name: str, help: str) -> None:
+    def act(job: JobRef, *, url: Url = None, token: Token = None, as_json: AsJson = False) -> None:
+        with _client(url, token) as client:
+            handle = client.find_job(job)
+            getattr(handle, name)()
+        print_json(handle.job) if as_json else typer.echo(f"job {handle.id} is {handle.state.value}")
+
+    app.command(name, help=help)(act)
+
+
+_verb("pause", "Halt a job, keeping everything; `nas resume` goes on.")
+_verb("resume", "Go on with a paused job.")
+_verb("stop", "End the search of a job early; what was found is still audited and delivered.")
+_verb("cancel", "End a job without delivering. What it found stays readable.")
+
+
+# --- data sets and plug-ins -------------------------------------------------------------------------------------------
+
+
+@data.command("add")
+def data_add(
+    name: Annotated[str, typer.Argument(help="What specs call it.")],
+    path: Annotated[Path, typer.Argument(help="A folder with one folder of images per class, or an .npz file.")],
+    *,
+    plugin: Annotated[str | None, typer.Option(help="Its format; else told from the path.")] = None,
+    url: Url = None,
+    token: Token = None,
+    as_json: AsJson = False,
+) -> None:
+    """Register a data set under a name; it is read whole once."""
+    form = plugin or ("image_folder" if path.is_dir() else "npz")
+    with _client(url, token) as client:
+        info = client.add_dataset(name, form, {"path": str(path.expanduser().absolute())})
+    print_json(info) if as_json else print_datasets([info])
+
+
+@data.command("list")
+def data_list(*, url: Url = None, token: Token = None, as_json: AsJson = False) -> None:
+    """List the registered data sets."""
+    with _client(url, token) as client:
+        found = client.datasets()
+    print_json(found) if as_json else print_datasets(found)
+
+
+@data.command("check")
+def data_check(
+    name: Annotated[str, typer.Argument(help="A registered data set.")],
+    *,
+    url: Url = None,
+    token: Token = None,
+    as_json: AsJson = False,
+) -> None:
+    """Read a data set again: whether its files are there and still what they were."""
+    with _client(url, token) as client:
+        info = client.check_dataset(name)
+    print_json(info) if as_json else print_datasets([info])
+    if info.error or not info.available:
+        raise typer.Exit(1)
+
+
+@plugins.command("list")
+def plugins_list(
+    kind: Annotated[str | None, typer.Argument(help="spaces, costs, searchers ...; else all.")] = None,
+    *,
+    as_json: AsJson = False,
+) -> None:
+    """List the plug-ins that are installed here."""
+    from nas.plugins import KINDS, describe, registry
+
+    if kind is not None and kind not in KINDS:
+        raise typer.BadParameter(f"{kind!r} is no kind; there are {', '.join(KINDS)}.")
+    found = [describe(each, name) for each in ([kind] if kind else KINDS) for name in registry(each)]
+    print_json(found) if as_json else print_plugins(found)
+
+
+# --- inside -----------------------------------------------------------------------------------------------------------
+
+
+def _client(url: str | None, token: str | None) -> Client:
+    return Client(url or f"http://127.0.0.1:{os.environ.get('NAS_PORT', DEFAULT_PORT)}", token)
+
+
+def _page(client: Client, handle: JobHandle) -> str:
+    return f"{client.url}/#/jobs/{handle.id}"
+
+
+def _unfinished(client: Client, spec: JobSpec) -> JobHandle | None:
+    """The newest job of this spec that has not ended; one that was paused goes on."""
+    digest = spec.digest()
+    found = [handle for handle in client.jobs() if handle.job.spec_digest == digest and not handle.state.is_terminal]
+    if found and found[0].state is JobState.PAUSED:
+        found[0].resume()
+    return found[0] if found else None
+
+
+def _settings(**given: object) -> Any:
+    settings = _server_part("api.settings").Settings
+    return settings.load(**{name: value for name, value in given.items() if value is not None})
+
+
+def _own_token(settings: Any) -> str | None:
+    """A token of this very server that may submit, if it asks for one."""
+    may = (token for token, scopes in settings.tokens.items() if {"submit", "admin"} & set(scopes))
+    return next(may, None)
+
+
+def _server_part(module: str) -> ModuleType:
+    try:
+        return importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        raise ServiceError(
+            f"{error.name} is not installed, and this command needs it; install nas-service[server,train].",
+            code="MISSING_LIBRARY",
+        ) from error
+
+
+def _leave(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
+def main() -> None:
+    """The entry point of `nas`."""
+    app()

@@ -1,0 +1,177 @@
+"""How the command line shows things: tables for people, JSON for programs, errors on standard error."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from pydantic import BaseModel
+
+from nas.client import JobHandle
+from nas.resources import DatasetInfo, Job, JobState, ParetoFront, PluginInfo, PreflightReport
+from searchspaces import ConfigError, NASError, ServiceError, SpecError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+
+def print_json(value: BaseModel | Sequence[BaseModel] | dict[str, Any]) -> None:
+    """One JSON document on standard output."""
+    plain = (
+        value.model_dump(mode="json")
+        if isinstance(value, BaseModel)
+        else value
+        if isinstance(value, dict)
+        else [item.model_dump(mode="json") for item in value]
+    )
+    print(json.dumps(plain, indent=2, ensure_ascii=False))
+
+
+def print_error(error: NASError) -> None:
+    """What went wrong, and the way out: a table when there are violations, else one line."""
+    console = _console(to_error=True)
+    violations = error.violations if isinstance(error, SpecError | ConfigError | ServiceError) else ()
+    if not violations:
+        console.print(f"error: {error}", style="red", markup=False, highlight=False, soft_wrap=True)
+        return
+    count = f"{len(violations)} violation" + ("s" if len(violations) > 1 else "")
+    console.print(f"error: {count}", style="red", markup=False, highlight=False)
+    _table(console, ("field", "got", "expected"), ((v.field, v.value, v.allowed) for v in violations))
+
+
+def print_jobs(jobs: Iterable[Job]) -> None:
+    """One line a job."""
+    rows = (
+        (
+            job.job_id,
+            job.name,
+            job.state.value,
+            job.progress.phase.value if job.progress.phase and not job.state.is_terminal else "",
+            str(job.spent.evaluations),
+            f"{job.created_at:%Y-%m-%d %H:%M}",
+        )
+        for job in jobs
+    )
+    _table(_console(), ("job", "name", "state", "phase", "evaluations", "created"), rows)
+
+
+def print_job(job: Job, page: str) -> None:
+    """All that matters about one job."""
+    from nas.client import counters, duration
+
+    spent, progress = job.spent, job.progress
+    rows = [
+        ("job", job.job_id),
+        ("name", job.name),
+        ("state", job.state.value + (f": {job.reason}" if job.reason else "")),
+        ("phase", f"{progress.phase.value}, {counters(job)}" if progress.phase else ""),
+        ("time left", duration(progress.seconds_left) if progress.seconds_left is not None else ""),
+        ("spent", f"{spent.evaluations} evaluations, {spent.epochs} epochs, {duration(spent.wall_seconds)}"),
+        ("objectives", ", ".join(f"{o.key} {o.direction}" for o in job.objectives)),
+        ("space", str(job.spec.get("space", {}).get("name", ""))),
+        ("data set", str(job.spec.get("dataset", {}).get("name", ""))),
+        ("trust", job.trust.verdict if job.trust else ""),
+        *((f"delivered {d.digest}", _values(d.metrics) + f" ({d.weights} weights)") for d in job.deliveries),
+        ("page", page),
+    ]
+    _facts(rows)
+
+
+def print_front(front: ParetoFront) -> None:
+    """The Pareto front, best in the first objective first."""
+    keys = [objective.key for objective in front.objectives]
+    first = front.objectives[0]
+    sign = -1 if first.direction == "max" else 1
+    points = sorted(front.points, key=lambda point: sign * point.values.get(first.key, float("inf")))
+    rows = [
+        [point.digest, *(f"{point.values[key]:.6g}" if key in point.values else "" for key in keys), point.text]
+        for point in points
+    ]
+    _table(_console(), ("candidate", *keys, "architecture"), rows, title=f"Pareto front, {len(points)} points")
+
+
+def print_outcome(handle: JobHandle, page: str) -> None:
+    """What a job that has ended came to."""
+    job = handle.job
+    if job.state is not JobState.SUCCEEDED:
+        print(f"job {job.job_id} ended {job.state.value}" + (f": {job.reason}" if job.reason else ""))
+    print_front(handle.pareto())
+    for delivery in job.deliveries:
+        print(f"delivered {delivery.digest}: {_values(delivery.metrics)} ({', '.join(delivery.artifacts)})")
+    if job.trust:
+        print(f"trust: {job.trust.verdict}")
+    print(f"page: {page}")
+
+
+def print_preflight(report: PreflightReport) -> None:
+    """What a job will meet."""
+    from nas.client import duration
+
+    satisfiable = {True: "yes", False: "no", None: "not known"}[report.satisfiable]
+    _facts(
+        [
+            ("architectures", f"{report.space_size:,}"),
+            ("constraints can be met", satisfiable),
+            ("share that meets them", f"{report.share_feasible:.1%}" if report.share_feasible is not None else ""),
+            ("largest path", f"{report.largest_path_bytes / 1e6:.1f} MB" if report.largest_path_bytes else ""),
+            ("training steps", str(report.train_steps or "")),
+            ("expected time", duration(report.expected_seconds) if report.expected_seconds is not None else ""),
+            *(("note", note) for note in report.notes),
+        ]
+    )
+    rows = [(c.metric, c.unit, *(f"{value:.6g}" for value in (c.minimum, c.median, c.maximum))) for c in report.costs]
+    _table(_console(), ("cost", "unit", "smallest", "median", "largest"), rows)
+
+
+def print_datasets(datasets: Iterable[DatasetInfo]) -> None:
+    """One line a data set."""
+    rows = (
+        (
+            info.name,
+            info.plugin,
+            " x ".join(map(str, info.input_shape or ())),
+            str(info.num_classes or ""),
+            ", ".join(f"{split} {size}" for split, size in info.sizes.items()),
+            "ok" if info.available and not info.error else info.error or "not available",
+        )
+        for info in datasets
+    )
+    _table(_console(), ("name", "format", "input", "classes", "samples", "state"), rows)
+
+
+def print_plugins(plugins: Iterable[PluginInfo]) -> None:
+    """One line a plug-in."""
+    rows = ((info.kind, info.name, info.error or info.description, info.source) for info in plugins)
+    _table(_console(), ("kind", "name", "what", "from"), rows)
+
+
+def _values(metrics: dict[str, float]) -> str:
+    return ", ".join(f"{name} {value:.4g}" for name, value in metrics.items())
+
+
+def _console(*, to_error: bool = False) -> Console:
+    from rich.console import Console
+
+    # Without a terminal nobody's window is the limit: a line that a program reads is not cut.
+    stream = sys.stderr if to_error else sys.stdout
+    return Console(file=stream, width=None if stream.isatty() else 200)
+
+
+def _facts(rows: Sequence[tuple[str, str]]) -> None:
+    width = max(len(name) for name, value in rows if value)
+    for name, value in rows:
+        if value:
+            print(f"{name:<{width}}  {value}")
+
+
+def _table(console: Console, head: Sequence[str], rows: Iterable[Sequence[str]], *, title: str | None = None) -> None:
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(*head, title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
+    for row in rows:
+        table.add_row(*map(Text, row))
+    console.print(table)
