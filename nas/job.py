@@ -11,12 +11,17 @@ from nas.admission import admit
 from nas.ports import JobView
 from nas.resources import Job, JsonObject, Phase, UnitPlan
 from nas.spec import JobSpec
-from nas.stages._audit import AuditStage
-from nas.stages._context import Stage, UnitContext
-from nas.stages._deliver import DeliverStage
-from nas.stages._preflight import PreflightStage, preflight, refuse_impossible
-from nas.stages._search import SearchStage
-from nas.stages._supernet import SupernetStage
+from nas.stages import (
+    AuditStage,
+    DeliverStage,
+    PreflightStage,
+    SearchStage,
+    Stage,
+    SupernetStage,
+    UnitContext,
+    preflight,
+    refuse_impossible,
+)
 
 STAGES: dict[Phase, Stage] = {
     Phase.PREFLIGHT: PreflightStage(),

@@ -1,1 +1,20 @@
 """The stages of a job, one per file: what units of work a stage has, and how one is done."""
+
+from nas.stages._audit import AuditStage
+from nas.stages._context import Stage, UnitContext
+from nas.stages._deliver import DeliverStage
+from nas.stages._preflight import PreflightStage, preflight, refuse_impossible
+from nas.stages._search import SearchStage
+from nas.stages._supernet import SupernetStage
+
+__all__ = [
+    "AuditStage",
+    "DeliverStage",
+    "PreflightStage",
+    "SearchStage",
+    "Stage",
+    "SupernetStage",
+    "UnitContext",
+    "preflight",
+    "refuse_impossible",
+]
