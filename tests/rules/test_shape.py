@@ -17,8 +17,8 @@ from tests.rules._sources import PACKAGES, dotted, files, functions, imports, mo
 
 FILE_LINES, FUNCTION_LINES = 500, 60
 NAMELESS = {"utils", "util", "helpers", "helper", "common", "misc", "base"}
-# `supernet` is a level, a kind of artifact and an evaluator; only the last one is a plug-in's name.
-OTHER_MEANINGS = {"supernet": {"level", "kind"}}
+# `supernet` is a level and a kind of artifact too, `params` and `flops` the two fields of Counts.
+OTHER_MEANINGS = {"supernet": {"level", "kind"}, "params": {"field"}, "flops": {"field"}}
 
 
 def long_functions(syntax: ast.AST, limit: int = FUNCTION_LINES) -> list[str]:
@@ -98,7 +98,7 @@ def imports_of_plugins(syntax: ast.AST, importer: str, plugins: frozenset[str]) 
 
 def all_sources() -> Iterator[Path]:
     for folder in PACKAGES:
-        yield from (p for p in (ROOT / folder).rglob("*") if p.suffix in (".py", ".js", ".css", ".html"))
+        yield from (p for p in (ROOT / folder).rglob("*") if p.suffix in (".py", ".js", ".html"))
 
 
 def test_no_file_is_longer_than_the_ceiling() -> None:
