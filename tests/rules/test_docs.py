@@ -69,12 +69,14 @@ def environment_variables() -> set[str]:
 
 
 def asked_of_environment(syntax: ast.AST) -> Iterator[str]:
-    """NAS_* names in `os.environ.get("X")`, `os.getenv("X")` and `os.environ["X"]`."""
+    """NAS_* names in `os.environ.get("X")`, `os.getenv("X")`, `os.environ["X"]` and `envvar="X"`."""
     for node in ast.walk(syntax):
         if isinstance(node, ast.Call) and dotted(node.func).endswith(("environ.get", "getenv")):
             keys = node.args[:1]
         elif isinstance(node, ast.Subscript) and dotted(node.value).endswith("environ"):
             keys = [node.slice]
+        elif isinstance(node, ast.keyword) and node.arg == "envvar":
+            keys = [node.value]
         else:
             continue
         yield from (str(k.value) for k in keys if isinstance(k, ast.Constant) and str(k.value).startswith("NAS_"))
@@ -179,5 +181,5 @@ def test_the_rules_see_what_is_missing_or_made_up() -> None:
     assert differences(table, ["a", "b"]) == ["not documented: b", "does not exist: gone"]
     assert broken_links("[x](nowhere.md) [y](https://example.org)", ROOT) == ["nowhere.md"]
     assert section("# A\n## one\nx\n### deeper\ny\n## two\nz\n", "one") == "x\n### deeper\ny\n"
-    code = ast.parse('import os\nos.environ.get("NAS_A")\nos.environ["NAS_B"]\nos.getenv("HOME")')
-    assert sorted(asked_of_environment(code)) == ["NAS_A", "NAS_B"]
+    code = ast.parse('import os\nos.environ.get("NAS_A")\nos.environ["NAS_B"]\nos.getenv("HOME")\nf(envvar="NAS_C")')
+    assert sorted(asked_of_environment(code)) == ["NAS_A", "NAS_B", "NAS_C"]
