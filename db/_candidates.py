@@ -7,12 +7,12 @@ from collections.abc import Iterable, Sequence
 import sqlalchemy as sa
 
 from db import _evaluations
+from db._engine import chunks
 from db._ids import page_limit, token_of, values_of
 from db._models import Query, Row, candidate_values, candidates, front_members, jobs
 from nas.resources import Candidate, FrontPoint, Objective, Page, ParetoFront
 from searchspaces import NotFound, SpecError, Violation
 
-_IN = 10_000
 _NUMBER = "number"
 _IS_MEMBER = sa.exists().where(
     front_members.c.job_id == candidates.c.job_id, front_members.c.digest == candidates.c.digest
@@ -82,9 +82,9 @@ def sample(connection: sa.Connection, job_id: str, limit: int) -> list[Candidate
     if len(digests) > limit:
         digests = [digests[i * len(digests) // limit] for i in range(limit)]
     rows: list[Row] = []
-    for start in range(0, len(digests), _IN):
-        some = candidates.c.digest.in_(digests[start : start + _IN])
-        rows += connection.execute(sa.select(*_COLUMNS).where(candidates.c.job_id == job_id, some))
+    for some in chunks(digests):
+        these = (candidates.c.job_id == job_id, candidates.c.digest.in_(some))
+        rows += connection.execute(sa.select(*_COLUMNS).where(*these))
     return _filled(connection, job_id, sorted(rows, key=lambda row: row.number))
 
 
@@ -101,8 +101,8 @@ def front(connection: sa.Connection, job_id: str) -> ParetoFront:
         .where(front_members.c.job_id == job_id)
     )
     rows = sorted(connection.execute(query), key=lambda member: (*member.losses, member.number))
-    values = _values(connection, job_id, [member.digest for member in rows])
-    points = (FrontPoint(digest=m.digest, text=m.text, number=m.number, values=values.get(m.digest, {})) for m in rows)
+    found = values(connection, job_id, [member.digest for member in rows])
+    points = (FrontPoint(digest=m.digest, text=m.text, number=m.number, values=found.get(m.digest, {})) for m in rows)
     return ParetoFront(job_id=job_id, objectives=objectives, points=tuple(points))
 
 
@@ -172,14 +172,14 @@ def _start(page_token: str | None, key: str, descending: bool) -> tuple[float | 
 
 
 def _filled(connection: sa.Connection, job_id: str, rows: Sequence[Row]) -> list[Candidate]:
-    values = _values(connection, job_id, [row.digest for row in rows])
+    found = values(connection, job_id, [row.digest for row in rows])
     return [
         Candidate(
             job_id=row.job_id,
             digest=row.digest,
             text=row.text,
             number=row.number,
-            values=values.get(row.digest, {}),
+            values=found.get(row.digest, {}),
             on_front=row.on_front,
             feasible=row.feasible,
         )
@@ -187,12 +187,13 @@ def _filled(connection: sa.Connection, job_id: str, rows: Sequence[Row]) -> list
     ]
 
 
-def _values(connection: sa.Connection, job_id: str, digests: Sequence[str]) -> dict[str, dict[str, float]]:
+def values(connection: sa.Connection, job_id: str, digests: Sequence[str]) -> dict[str, dict[str, float]]:
+    """Values by digest and key."""
     found: dict[str, dict[str, float]] = {}
     columns = candidate_values.c.digest, candidate_values.c.key, candidate_values.c.value
     query = sa.select(*columns).where(candidate_values.c.job_id == job_id)
-    for start in range(0, len(digests), _IN):
-        for row in connection.execute(query.where(candidate_values.c.digest.in_(digests[start : start + _IN]))):
+    for some in chunks(digests):
+        for row in connection.execute(query.where(candidate_values.c.digest.in_(some))):
             found.setdefault(row.digest, {})[row.key] = row.value
     return found
 

@@ -19,6 +19,7 @@ from sqlalchemy.exc import ArgumentError, DataError, DBAPIError, NoSuchModuleErr
 from searchspaces import NotFound, StorageFull, StoreError
 
 _BUSY_SECONDS = 30.0
+_IN = 10_000
 
 
 class Database:
@@ -114,6 +115,16 @@ def use_wal(engine: sa.Engine) -> None:
         finally:
             raw.close()
         time.sleep(0.02)
+
+
+def chunks(values: Sequence[Any]) -> Iterator[Sequence[Any]]:
+    """Pieces small enough for one IN (...): SQLite takes 32,766 parameters, PostgreSQL 65,535.
+
+    A list of keys is looked up along the primary key on both databases; a join or subquery is left to SQLite's guesses,
+    and without statistics it has guessed a walk over all rows of a job.
+    """
+    for start in range(0, len(values), _IN):
+        yield values[start : start + _IN]
 
 
 def upsert(

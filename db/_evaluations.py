@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import sqlalchemy as sa
 
 from db import _front
-from db._engine import incoming, upsert
+from db._engine import chunks, incoming, upsert
 from db._fence import Held
 from db._models import Row, candidate_values, candidates, evaluations, jobs, measurements
 from nas.resources import Evaluation, EvaluationState, Fidelity, Measurement, Objective, Proposal, Settlement
 from nas.spec import Level
 from searchspaces import MeasurementError, NotFound
-
-_IN = 10_000  # values in one IN (...): below SQLite's 32,766 and PostgreSQL's 65,535
 
 
 def propose(held: Held, proposals: Sequence[Proposal]) -> list[Evaluation]:
@@ -52,7 +50,7 @@ def settle(held: Held, settlements: Sequence[Settlement], attempt: int) -> None:
     job_id, wanted = held.job.job_id, _by_number(held.job.job_id, settlements)
     found: dict[int, Row] = {}
     columns = evaluations.c.number, evaluations.c.digest, evaluations.c.text, evaluations.c.level, evaluations.c.state
-    for numbers in _chunks(list(wanted)):
+    for numbers in chunks(list(wanted)):
         query = sa.select(*columns).where(evaluations.c.job_id == job_id, evaluations.c.number.in_(numbers))
         found |= {row.number: row for row in held.connection.execute(query)}
     missing = [wanted[number].evaluation_id for number in wanted if number not in found]
@@ -82,35 +80,33 @@ def pending(connection: sa.Connection, job_id: str, level: Level) -> list[Evalua
 
 def settled(connection: sa.Connection, job_id: str, level: Level, *, after: int) -> list[Evaluation]:
     """Settled evaluations of a level with `commit > after`, in commit order, in two queries."""
-    chosen = (
-        evaluations.c.job_id == job_id,
-        evaluations.c.level == level,
-        evaluations.c.commit_number > after,
-    )
-    return _read(connection, chosen, evaluations.c.commit_number)
+    chosen = (evaluations.c.level == level, evaluations.c.commit_number > after)
+    return _read(connection, job_id, chosen, evaluations.c.commit_number)
 
 
 def of_candidate(connection: sa.Connection, job_id: str, digest: str) -> list[Evaluation]:
     """All evaluations of one architecture, in order of proposal."""
-    return _read(connection, (evaluations.c.job_id == job_id, evaluations.c.digest == digest), evaluations.c.number)
+    return _read(connection, job_id, (evaluations.c.digest == digest,), evaluations.c.number)
 
 
 def _read(
-    connection: sa.Connection, chosen: tuple[sa.ColumnElement[bool], ...], order: sa.Column[Any]
+    connection: sa.Connection, job_id: str, chosen: tuple[sa.ColumnElement[bool], ...], order: sa.Column[Any]
 ) -> list[Evaluation]:
-    rows = connection.execute(sa.select(evaluations).where(*chosen).order_by(order)).all()
-    joined = sa.and_(measurements.c.job_id == evaluations.c.job_id, measurements.c.number == evaluations.c.number)
-    query = sa.select(measurements).select_from(evaluations.join(measurements, joined)).where(*chosen)
+    rows = connection.execute(
+        sa.select(evaluations).where(evaluations.c.job_id == job_id, *chosen).order_by(order)
+    ).all()
     measured: dict[int, list[Measurement]] = {}
-    for row in connection.execute(query.order_by(measurements.c.number, measurements.c.position)):
-        measured.setdefault(row.number, []).append(_measurement(row))
+    for some in chunks([row.number for row in rows if row.state != EvaluationState.PENDING]):
+        query = sa.select(measurements).where(measurements.c.job_id == job_id, measurements.c.number.in_(some))
+        for row in connection.execute(query.order_by(measurements.c.number, measurements.c.position)):
+            measured.setdefault(row.number, []).append(_measurement(row))
     return [_evaluation(row, measured.get(row.number, ())) for row in rows]
 
 
 def _known(held: Held, proposals: Sequence[Proposal]) -> set[tuple[str, str, int]]:
     known: set[tuple[str, str, int]] = set()
     columns = evaluations.c.digest, evaluations.c.level, evaluations.c.replicate
-    for digests in _chunks(list({proposal.digest for proposal in proposals})):
+    for digests in chunks(list({proposal.digest for proposal in proposals})):
         query = sa.select(*columns).where(evaluations.c.job_id == held.job.job_id, evaluations.c.digest.in_(digests))
         known |= {(row.digest, row.level, row.replicate) for row in held.connection.execute(query)}
     return known
@@ -156,16 +152,19 @@ def _write_candidates(held: Held, ending: Sequence[tuple[Row, Settlement]]) -> N
     rows: dict[str, dict[str, Any]] = {}
     values: dict[tuple[str, str], float] = {}
     for row, settlement in ending:
-        new = {"job_id": job_id, "digest": row.digest, "text": row.text, "number": row.number, "feasible": True}
+        flags = {"feasible": True, "finished": False}
+        new = {"job_id": job_id, "digest": row.digest, "text": row.text, "number": row.number, **flags}
         candidate = rows.setdefault(row.digest, new)
         candidate["number"] = min(candidate["number"], row.number)
         candidate["feasible"] &= settlement.state != EvaluationState.INFEASIBLE
+        candidate["finished"] |= settlement.state == EvaluationState.FINISHED
         for m in settlement.measurements:
             values[row.digest, f"{m.metric}@{m.fidelity.level}"] = m.value
     number = incoming(candidates.c.number)
     update = {
         "number": sa.case((number < candidates.c.number, number), else_=candidates.c.number),
         "feasible": sa.and_(candidates.c.feasible, incoming(candidates.c.feasible)),
+        "finished": sa.or_(candidates.c.finished, incoming(candidates.c.finished)),
     }
     upsert(held.connection, candidates, list(rows.values()), update)
     value_rows = [{"job_id": job_id, "digest": d, "key": k, "value": value} for (d, k), value in values.items()]
@@ -265,8 +264,3 @@ def _evaluation(row: Row, measured: Iterable[Measurement]) -> Evaluation:
 
 def _id(job_id: str, number: int | str) -> str:
     return f"eval_{job_id.removeprefix('job_')}_{number}"
-
-
-def _chunks(values: list[Any]) -> Iterator[list[Any]]:
-    for start in range(0, len(values), _IN):
-        yield values[start : start + _IN]

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
 import sqlalchemy as sa
 
-from db._models import Row, candidate_values, candidates, evaluations, front_members
-from nas.resources import EvaluationState, Objective, Settlement
+from db import _candidates
+from db._engine import chunks
+from db._models import Row, candidates, front_members
+from nas.resources import Objective, Settlement
 
 Losses = tuple[float, ...]
-_IN = 10_000
 
 
 def update(connection: sa.Connection, job: Row, ending: Sequence[tuple[Row, Settlement]]) -> None:
@@ -32,9 +33,9 @@ def update(connection: sa.Connection, job: Row, ending: Sequence[tuple[Row, Sett
     else:
         new = grow(members, points)
     gone = [digest for digest in members if members[digest] != new.get(digest)]
-    for start in range(0, len(gone), _IN):
-        some = front_members.c.digest.in_(gone[start : start + _IN])
-        connection.execute(sa.delete(front_members).where(front_members.c.job_id == job.job_id, some))
+    for some in chunks(gone):
+        those = (front_members.c.job_id == job.job_id, front_members.c.digest.in_(some))
+        connection.execute(sa.delete(front_members).where(*those))
     rows = [
         {"job_id": job.job_id, "digest": digest, "losses": list(losses)}
         for digest, losses in new.items()
@@ -67,33 +68,23 @@ def _points(
     """Losses of feasible, finished candidates (of `digests`, or all) with every objective known, in that order."""
     keys = [objective.key for objective in objectives]
     signs = [1.0 if objective.direction == "min" else -1.0 for objective in objectives]
-    found: dict[str, dict[str, float]] = {}
-    for row in _values(connection, job_id, keys, digests):
-        found.setdefault(row.digest, {})[row.key] = row.value
-    order = found if digests is None else (digest for digest in digests if digest in found)
+    worthy = _worthy(connection, job_id, digests)
+    found = _candidates.values(connection, job_id, worthy)
     return {
         digest: tuple(sign * found[digest][key] for sign, key in zip(signs, keys, strict=True))
-        for digest in order
-        if len(found[digest]) == len(keys)
+        for digest in worthy
+        if found.get(digest, {}).keys() >= set(keys)
     }
 
 
-def _values(
-    connection: sa.Connection, job_id: str, keys: Sequence[str], digests: Sequence[str] | None
-) -> Iterable[Row]:
-    finished = sa.exists().where(
-        evaluations.c.job_id == candidates.c.job_id,
-        evaluations.c.digest == candidates.c.digest,
-        evaluations.c.state == EvaluationState.FINISHED,
-    )
-    joined = sa.and_(candidate_values.c.job_id == candidates.c.job_id, candidate_values.c.digest == candidates.c.digest)
-    query = (
-        sa.select(candidate_values.c.digest, candidate_values.c.key, candidate_values.c.value)
-        .select_from(candidates.join(candidate_values, joined))
-        .where(candidates.c.job_id == job_id, candidates.c.feasible, candidate_values.c.key.in_(keys), finished)
+def _worthy(connection: sa.Connection, job_id: str, digests: Sequence[str] | None) -> list[str]:
+    """Feasible candidates with a finished evaluation, of `digests` and in their order, or all by number."""
+    query = sa.select(candidates.c.digest).where(
+        candidates.c.job_id == job_id, candidates.c.feasible, candidates.c.finished
     )
     if digests is None:
-        yield from connection.execute(query.order_by(candidates.c.number))
-        return
-    for start in range(0, len(digests), _IN):
-        yield from connection.execute(query.where(candidates.c.digest.in_(digests[start : start + _IN])))
+        return list(connection.execute(query.order_by(candidates.c.number)).scalars())
+    found: set[str] = set()
+    for some in chunks(digests):
+        found.update(connection.execute(query.where(candidates.c.digest.in_(some))).scalars())
+    return [digest for digest in digests if digest in found]

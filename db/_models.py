@@ -167,6 +167,7 @@ candidates = sa.Table(
     sa.Column("text", sa.Text, nullable=False),
     sa.Column("number", sa.Integer, nullable=False),
     sa.Column("feasible", sa.Boolean, nullable=False),
+    sa.Column("finished", sa.Boolean, nullable=False),
     sa.Index(None, "job_id", "number"),
 )
 

@@ -15,7 +15,7 @@ from searchspaces import Conflict, NotFound, SpecError, Violation
 
 _GONE_AFTER = timedelta(seconds=30)
 _FORGOTTEN_AFTER = timedelta(days=1)
-_ANSWER_WITHIN = timedelta(seconds=10)
+_ANSWER_WITHIN = timedelta(minutes=1)
 
 
 class Counts(NamedTuple):
@@ -81,7 +81,7 @@ def remove_dataset(connection: sa.Connection, name: str) -> None:
 
 
 def recall(connection: sa.Connection, key: str, request_hash: str, now: datetime, keep: timedelta) -> JsonObject | None:
-    """What was answered under a key; None the first time, and then the key is this request's for ten seconds.
+    """What was answered under a key; None the first time, and then the key is this request's for a minute.
 
     Of two equal requests at once only one is so let through; the other is told to come again.
 
@@ -97,8 +97,7 @@ def recall(connection: sa.Connection, key: str, request_hash: str, now: datetime
         return None
     found = connection.execute(sa.select(answers).where(answers.c.key == key)).one()
     if found.request_hash != request_hash:
-        allowed = "a key that was not used for another request"
-        raise SpecError([Violation("Idempotency-Key", repr(key), allowed)])
+        raise _used_otherwise(key)
     if found.response is None:
         raise Conflict(f"the request with Idempotency-Key {key!r} is being answered; ask again in a moment")
     answer: JsonObject = found.response
@@ -106,13 +105,13 @@ def recall(connection: sa.Connection, key: str, request_hash: str, now: datetime
 
 
 def remember(connection: sa.Connection, key: str, request_hash: str, response: JsonObject, now: datetime) -> None:
-    """Keep an answer. Raises Conflict when the key was used for another request."""
+    """Keep an answer. Raises SpecError when the key was used for another request."""
     row = {"key": key, "request_hash": request_hash, "response": response, "created_at": now}
     if insert_unless_there(connection, answers, row):
         return
     mine = (answers.c.key == key, answers.c.request_hash == request_hash)
     if connection.execute(sa.update(answers).where(*mine).values(response=response)).rowcount != 1:
-        raise Conflict(f"Idempotency-Key {key!r} was used for another request; use a new one")
+        raise _used_otherwise(key)
 
 
 def forget(connection: sa.Connection, key: str) -> None:
@@ -127,6 +126,10 @@ def counts(connection: sa.Connection, now: datetime) -> Counts:
     for worker in all_workers(connection, now):
         by_worker[worker.state] = by_worker.get(worker.state, 0) + 1
     return Counts(found[0], found[1], found[2], by_worker)
+
+
+def _used_otherwise(key: str) -> SpecError:
+    return SpecError([Violation("Idempotency-Key", repr(key), "a key that was not used for another request")])
 
 
 def _by_state(connection: sa.Connection, state: sa.Column[Any]) -> dict[str, int]:

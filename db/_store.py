@@ -287,7 +287,7 @@ class Store:
     def recall(self, key: str, request_hash: str) -> JsonObject | None:
         """What was answered under an idempotency key in the last 24 hours.
 
-        None the first time: the key is then this request's for ten seconds, until `remember` or `forget`.
+        None the first time: the key is then this request's for a minute, or until `remember` or `forget`.
 
         Raises:
             SpecError: the key was used for another request. Conflict: an equal request is being answered right now.
@@ -296,7 +296,7 @@ class Store:
             return _registers.recall(connection, key, request_hash, now, _KEEP_ANSWERS)
 
     def remember(self, key: str, request_hash: str, response: JsonObject) -> None:
-        """Keep an answer for 24 hours. Raises Conflict when the key was used for another request."""
+        """Keep an answer for 24 hours. Raises SpecError when the key was used for another request."""
         with self._write() as (connection, now):
             _registers.remember(connection, key, request_hash, response, now)
 

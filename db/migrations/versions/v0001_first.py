@@ -124,6 +124,7 @@ def _candidates() -> None:
         sa.Column("text", sa.Text(), nullable=False),
         sa.Column("number", sa.Integer(), nullable=False),
         sa.Column("feasible", sa.Boolean(), nullable=False),
+        sa.Column("finished", sa.Boolean(), nullable=False),
         sa.ForeignKeyConstraint(["job_id"], ["jobs.job_id"], name="fk_candidates_job_id", ondelete="CASCADE"),
         sa.PrimaryKeyConstraint("job_id", "digest", name="pk_candidates"),
     )
