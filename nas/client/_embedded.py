@@ -22,7 +22,7 @@ class EmbeddedService:
     """A service on a free port of loopback. It ends when its standard input closes, so not even a crash leaves it."""
 
     def __init__(self, folder: Path | None = None) -> None:
-        command = [sys.executable, "-P", "-m", "api", "up", "--port", "0", "--announce"]
+        command = [sys.executable, "-P", "-m", "api", "up", "--port", "0", "--announce", "--watch-parent"]
         command += ["--folder", str(folder)] if folder else []
         self._log = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the child; close() closes it
         self._process = subprocess.Popen(  # noqa: S603 - our own interpreter and module

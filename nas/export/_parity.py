@@ -70,7 +70,18 @@ def run_source(file: Path, batches: Sequence[Tensor]) -> list[Tensor]:
     with tempfile.TemporaryDirectory() as scratch:
         inputs, outputs = Path(scratch, "inputs.safetensors"), Path(scratch, "outputs.safetensors")
         safetensors.torch.save_file({str(i): batch.clone() for i, batch in enumerate(batches)}, inputs)
-        command = [sys.executable, "-P", "-I", "-c", _CHILD, str(file.resolve()), str(inputs), str(outputs), *_OURS]
+        command = [
+            sys.executable,
+            "-B",
+            "-P",
+            "-I",
+            "-c",
+            _CHILD,
+            str(file.resolve()),
+            str(inputs),
+            str(outputs),
+            *_OURS,
+        ]
         threads = str(torch.get_num_threads())
         try:
             done = subprocess.run(  # noqa: S603

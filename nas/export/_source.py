@@ -5,6 +5,7 @@ Every leaf module of `torch.nn` becomes a line of the constructor, every operati
 
 from __future__ import annotations
 
+import itertools
 import json
 import keyword
 import re
@@ -48,6 +49,7 @@ class _Writer:
 
     def __init__(self, traced: fx.GraphModule) -> None:
         self.traced = traced
+        self.trunk = _trunk(traced)
         self.attributes: dict[str, str] = {}
         self.weights: dict[str, Tensor] = {}
         self.constructors: list[str] = []
@@ -83,7 +85,7 @@ class _Writer:
             if node.op == "output":
                 lines.append(f"return {self.expressions.argument(node.args[0])}")
                 continue
-            found = _place(node)
+            found = self._place(node)
             if node.op == "call_module" and found not in ("", built) and str(node.target) not in self.attributes:
                 built = found
                 self.constructors.append(f"# {built}")
@@ -137,8 +139,16 @@ class _Writer:
             self.weights[name] = value
         return self.attributes[target]
 
+    def _place(self, node: fx.Node) -> str:
+        """Where in the network an operation stands: the path of the module around it."""
+        if node.op == "call_module":
+            path = str(node.target).rpartition(".")[0]
+        else:
+            path = next(reversed(node.meta.get("nn_module_stack") or {"": None}), "")
+        return _one_line(f"{path}.".removeprefix(self.trunk).rstrip("."))
+
     def _attribute(self, target: str) -> str:
-        plain = re.sub(r"\W", "_", target.removeprefix("network.")).strip("_") or "module"
+        plain = re.sub(r"\W", "_", target.removeprefix(self.trunk)).strip("_") or "module"
         if plain[0].isdigit() or keyword.iskeyword(plain) or hasattr(nn.Module, plain) or plain in _RESERVED:
             plain = f"m_{plain}"
         name, count = plain, 1
@@ -157,12 +167,11 @@ def _ends(argument: fx.Node, node: fx.Node, last_use: Mapping[fx.Node, fx.Node])
     return argument.op not in ("get_attr", "placeholder") and last_use[argument] is node
 
 
-def _place(node: fx.Node) -> str:
-    """Where in the network an operation stands: the path of the module around it."""
-    path = str(node.target).rpartition(".")[0] if node.op == "call_module" else ""
-    if node.op != "call_module":
-        path = next(reversed(node.meta.get("nn_module_stack") or {"": None}), "")
-    return _one_line(re.sub(r"^network\.?", "", path))
+def _trunk(traced: fx.GraphModule) -> str:
+    """The path that all modules lie below, with a dot at its end: it tells nothing, so names leave it out."""
+    paths = [str(node.target).split(".")[:-1] for node in traced.graph.nodes if node.op == "call_module"]
+    shared = itertools.takewhile(lambda parts: len(set(parts)) == 1, zip(*paths, strict=False))
+    return "".join(f"{parts[0]}." for parts in shared)
 
 
 def _named(card: Mapping[str, object], part: str, key: str) -> object:
