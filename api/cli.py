@@ -140,7 +140,7 @@ def run(
     try:
         with serving.running(settings) as url, Client(url, _own_token(settings)) as client:
             handle = _unfinished(client, wanted) or client.submit(wanted)
-            typer.echo(f"job {handle.id} ({handle.job.name}), page: {_page(client, handle)}")
+            typer.echo(f"job {handle.job_id} ({handle.job.name}), page: {_page(client, handle)}")
             handle.wait()
             print_outcome(handle, _page(client, handle))
             if not once:
@@ -173,7 +173,7 @@ def submit(
             return print_json(report) if as_json else print_preflight(report)
         handle = client.submit(spec)
         if not as_json:
-            typer.echo(f"job {handle.id} ({handle.job.name}), page: {_page(client, handle)}")
+            typer.echo(f"job {handle.job_id} ({handle.job.name}), page: {_page(client, handle)}")
         if watch:
             handle.wait(progress=not as_json)
             if not as_json:
@@ -264,7 +264,7 @@ def _verb(name: str, help: str) -> None:
         with _client(url, token) as client:
             handle = client.find_job(job)
             getattr(handle, name)()
-        print_json(handle.job) if as_json else typer.echo(f"job {handle.id} is {handle.state.value}")
+        print_json(handle.job) if as_json else typer.echo(f"job {handle.job_id} is {handle.state.value}")
 
     app.command(name, help=help)(act)
 
@@ -342,7 +342,7 @@ def _client(url: str | None, token: str | None) -> Client:
 
 
 def _page(client: Client, handle: JobHandle) -> str:
-    return f"{client.url}/#/jobs/{handle.id}"
+    return f"{client.url}/#/jobs/{handle.job_id}"
 
 
 def _unfinished(client: Client, spec: JobSpec) -> JobHandle | None:

@@ -182,6 +182,10 @@ class AsyncClient:
         """See `Client.workers`."""
         return await self._transport.run(flows.items(calls.workers()))
 
+    async def download(self, artifact_id: str, path: str | Path, *, overwrite: bool = False) -> Path:
+        """See `Client.download`."""
+        return await self._transport.run(flows.download(artifact_id, Path(path), overwrite=overwrite))
+
 
 class AsyncJobHandle:
     """A job of a service: `job` is what was last seen of it."""
@@ -190,10 +194,10 @@ class AsyncJobHandle:
         self._client, self._transport, self.job = client, client._transport, job
 
     def __repr__(self) -> str:
-        return f"AsyncJobHandle({self.id!r}, {self.job.name!r}, {self.state.value})"
+        return f"AsyncJobHandle({self.job_id!r}, {self.job.name!r}, {self.state.value})"
 
     @property
-    def id(self) -> str:
+    def job_id(self) -> str:
         """The job's id."""
         return self.job.job_id
 
@@ -214,7 +218,7 @@ class AsyncJobHandle:
 
     async def refresh(self) -> Job:
         """See `JobHandle.refresh`."""
-        self.job = await self._transport.send(calls.job(self.id))
+        self.job = await self._transport.send(calls.job(self.job_id))
         return self.job
 
     async def wait(self, *, progress: bool = True, raise_on_failure: bool = False) -> Job:
@@ -233,7 +237,7 @@ class AsyncJobHandle:
     async def events(self, after: int = 0, *, follow: bool = False) -> AsyncIterator[Event]:
         """See `JobHandle.events`."""
         if not follow:
-            for event in await self._transport.run(flows.events_after(self.id, after)):
+            for event in await self._transport.run(flows.events_after(self.job_id, after)):
                 yield event
             return
         async for message in self._messages(after):
@@ -246,7 +250,7 @@ class AsyncJobHandle:
         while True:
             broken: NASError | None = None
             try:
-                async with self._transport.lines(calls.event_stream(self.id, feed.after)) as lines:
+                async with self._transport.lines(calls.event_stream(self.job_id, feed.after)) as lines:
                     async for line in lines:
                         message = feed.message(line)
                         if message and message.type == "end":
@@ -266,12 +270,14 @@ class AsyncJobHandle:
         on_front: bool | None = None,
     ) -> AsyncCandidateList:
         """See `JobHandle.candidates`; nothing is sent before it is iterated."""
-        call = calls.candidates(self.id, order_by=order_by, descending=descending, feasible=feasible, on_front=on_front)
+        call = calls.candidates(
+            self.job_id, order_by=order_by, descending=descending, feasible=feasible, on_front=on_front
+        )
         return AsyncCandidateList(self._transport, call)
 
     async def candidate(self, digest: str) -> AsyncCandidateHandle:
         """See `JobHandle.candidate`."""
-        return AsyncCandidateHandle(self, await self._transport.send(calls.candidate(self.id, digest)))
+        return AsyncCandidateHandle(self, await self._transport.send(calls.candidate(self.job_id, digest)))
 
     async def best(self) -> AsyncCandidateHandle:
         """See `JobHandle.best`."""
@@ -279,19 +285,19 @@ class AsyncJobHandle:
 
     async def pareto(self) -> ParetoFront:
         """See `JobHandle.pareto`."""
-        return await self._transport.send(calls.pareto(self.id))
+        return await self._transport.send(calls.pareto(self.job_id))
 
     async def figure(self, name: str) -> plotly.graph_objects.Figure:
         """See `JobHandle.figure`."""
-        return plotly_figure(await self._transport.send(calls.figure(self.id, name)))
+        return plotly_figure(await self._transport.send(calls.figure(self.job_id, name)))
 
     async def artifacts(self) -> list[ArtifactInfo]:
         """See `JobHandle.artifacts`."""
-        return await self._transport.run(flows.artifacts(self.id))
+        return await self._transport.run(flows.artifacts(self.job_id))
 
     async def exports(self) -> list[Export]:
         """See `JobHandle.exports`."""
-        return await self._transport.run(flows.items(calls.exports(self.id)))
+        return await self._transport.run(flows.items(calls.exports(self.job_id)))
 
     async def pause(self) -> AsyncJobHandle:
         """See `JobHandle.pause`."""
@@ -309,23 +315,23 @@ class AsyncJobHandle:
         """See `JobHandle.cancel`."""
         return await self._verb("cancel")
 
-    async def update(
+    async def change(
         self,
         *,
         budget: Mapping[str, Any] | None = None,
         name: str | None = None,
         labels: Mapping[str, str] | None = None,
     ) -> AsyncJobHandle:
-        """See `JobHandle.update`."""
+        """See `JobHandle.change`."""
         self.job = await self._transport.send(calls.change(self.job, calls.changes(budget, name, labels)))
         return self
 
     async def delete(self) -> None:
         """See `JobHandle.delete`."""
-        await self._transport.send(calls.delete(self.id))
+        await self._transport.send(calls.delete(self.job_id))
 
     async def _verb(self, name: Verb) -> AsyncJobHandle:
-        self.job = await self._transport.send(calls.verb(self.id, name))
+        self.job = await self._transport.send(calls.verb(self.job_id, name))
         return self
 
 
@@ -376,7 +382,7 @@ class AsyncCandidateHandle:
 
     async def figure(self) -> plotly.graph_objects.Figure:
         """See `CandidateHandle.figure`."""
-        return plotly_figure(await self._job._transport.send(calls.candidate_figure(self._job.id, self.digest)))
+        return plotly_figure(await self._job._transport.send(calls.candidate_figure(self._job.job_id, self.digest)))
 
     async def export(
         self,
@@ -388,4 +394,4 @@ class AsyncCandidateHandle:
     ) -> Path:
         """See `CandidateHandle.export`."""
         where = target(path, format, overwrite=overwrite)
-        return await self._job._transport.run(flows.export(self._job.id, self.digest, weights, where))
+        return await self._job._transport.run(flows.export(self._job.job_id, self.digest, weights, where))

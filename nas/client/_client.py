@@ -183,6 +183,10 @@ class Client:
         """Workers that the service knows."""
         return self._transport.run(flows.items(calls.workers()))
 
+    def download(self, artifact_id: str, path: str | Path, *, overwrite: bool = False) -> Path:
+        """Save the content of an artifact as a file."""
+        return self._transport.run(flows.download(artifact_id, Path(path), overwrite=overwrite))
+
 
 class JobHandle:
     """A job of a service: `job` is what was last seen of it."""
@@ -191,10 +195,10 @@ class JobHandle:
         self._client, self._transport, self.job = client, client._transport, job
 
     def __repr__(self) -> str:
-        return f"JobHandle({self.id!r}, {self.job.name!r}, {self.state.value})"
+        return f"JobHandle({self.job_id!r}, {self.job.name!r}, {self.state.value})"
 
     @property
-    def id(self) -> str:
+    def job_id(self) -> str:
         """The job's id."""
         return self.job.job_id
 
@@ -215,7 +219,7 @@ class JobHandle:
 
     def refresh(self) -> Job:
         """Look at the job again."""
-        self.job = self._transport.send(calls.job(self.id))
+        self.job = self._transport.send(calls.job(self.job_id))
         return self.job
 
     def wait(self, *, progress: bool = True, raise_on_failure: bool = False) -> Job:
@@ -238,7 +242,7 @@ class JobHandle:
     def events(self, after: int = 0, *, follow: bool = False) -> Iterator[Event]:
         """Events with `sequence > after`, those so far or, with `follow`, until the job has ended."""
         if not follow:
-            yield from self._transport.run(flows.events_after(self.id, after))
+            yield from self._transport.run(flows.events_after(self.job_id, after))
             return
         for message in self._messages(after):
             event = stored_event(message)
@@ -250,7 +254,7 @@ class JobHandle:
         while True:
             broken: NASError | None = None
             try:
-                with self._transport.lines(calls.event_stream(self.id, feed.after)) as lines:
+                with self._transport.lines(calls.event_stream(self.job_id, feed.after)) as lines:
                     for message in filter(None, map(feed.message, lines)):
                         if message.type == "end":
                             return
@@ -268,12 +272,14 @@ class JobHandle:
         on_front: bool | None = None,
     ) -> CandidateList:
         """The architectures that the job has proposed, read page by page. `order_by` is a `metric@level`."""
-        call = calls.candidates(self.id, order_by=order_by, descending=descending, feasible=feasible, on_front=on_front)
+        call = calls.candidates(
+            self.job_id, order_by=order_by, descending=descending, feasible=feasible, on_front=on_front
+        )
         return CandidateList(self._transport, call)
 
     def candidate(self, digest: str) -> CandidateHandle:
         """One candidate with its evaluations, by digest or as `best`."""
-        return CandidateHandle(self, self._transport.send(calls.candidate(self.id, digest)))
+        return CandidateHandle(self, self._transport.send(calls.candidate(self.job_id, digest)))
 
     def best(self) -> CandidateHandle:
         """The point of the front that is best in the first objective.
@@ -285,19 +291,19 @@ class JobHandle:
 
     def pareto(self) -> ParetoFront:
         """The Pareto front as it stands."""
-        return self._transport.send(calls.pareto(self.id))
+        return self._transport.send(calls.pareto(self.job_id))
 
     def figure(self, name: str) -> plotly.graph_objects.Figure:
         """A plotly figure: pareto, hypervolume, training or paths."""
-        return plotly_figure(self._transport.send(calls.figure(self.id, name)))
+        return plotly_figure(self._transport.send(calls.figure(self.job_id, name)))
 
     def artifacts(self) -> list[ArtifactInfo]:
         """The files that the job has kept."""
-        return self._transport.run(flows.artifacts(self.id))
+        return self._transport.run(flows.artifacts(self.job_id))
 
     def exports(self) -> list[Export]:
         """The exports that were asked for."""
-        return self._transport.run(flows.items(calls.exports(self.id)))
+        return self._transport.run(flows.items(calls.exports(self.job_id)))
 
     def pause(self) -> JobHandle:
         """Halt after the present step; `resume` goes on from there."""
@@ -315,7 +321,7 @@ class JobHandle:
         """End the job without delivering."""
         return self._verb("cancel")
 
-    def update(
+    def change(
         self,
         *,
         budget: Mapping[str, Any] | None = None,
@@ -332,10 +338,10 @@ class JobHandle:
 
     def delete(self) -> None:
         """Remove a job that has ended, with all its results."""
-        self._transport.send(calls.delete(self.id))
+        self._transport.send(calls.delete(self.job_id))
 
     def _verb(self, name: Verb) -> JobHandle:
-        self.job = self._transport.send(calls.verb(self.id, name))
+        self.job = self._transport.send(calls.verb(self.job_id, name))
         return self
 
 
@@ -385,7 +391,7 @@ class CandidateHandle:
 
     def figure(self) -> plotly.graph_objects.Figure:
         """The architecture, drawn."""
-        return plotly_figure(self._job._transport.send(calls.candidate_figure(self._job.id, self.digest)))
+        return plotly_figure(self._job._transport.send(calls.candidate_figure(self._job.job_id, self.digest)))
 
     def export(
         self,
@@ -405,4 +411,4 @@ class CandidateHandle:
             ExportError: something is at `path` already, the format is not said, or it cannot be made.
         """
         where = target(path, format, overwrite=overwrite)
-        return self._job._transport.run(flows.export(self._job.id, self.digest, weights, where))
+        return self._job._transport.run(flows.export(self._job.job_id, self.digest, weights, where))

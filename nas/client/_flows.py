@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 from nas.client import _calls as calls
 from nas.client._calls import Call, Weights
-from nas.client._saving import Target, save
+from nas.client._saving import Target, copy_to, save
 from nas.resources import ArtifactInfo, Delivery, Event, Export, ExportState, Job, JobState, Page
 from searchspaces import ExportError, NotFound, ServiceError
 
@@ -70,6 +70,21 @@ def export(job_id: str, digest: str, weights: Weights | None, target: Target) ->
         file = Path(scratch, "export.zip")
         yield Download(delivery.artifacts[target.format], file)
         return save(file, target)
+
+
+def download(artifact_id: str, path: Path, *, overwrite: bool) -> Flow[Path]:
+    """Save the content of an artifact as a file.
+
+    Raises:
+        ExportError: something is there already, or it cannot be written.
+    """
+    path = path.expanduser()
+    if path.exists() and not overwrite:
+        raise ExportError(f"{path} exists already; choose another path, or say overwrite=True to replace it.")
+    with tempfile.TemporaryDirectory() as scratch:
+        file = Path(scratch, "content")
+        yield Download(artifact_id, file)
+        return copy_to(file, path)
 
 
 def _fits(delivery: Delivery, digest: str, weights: Weights | None, target: Target) -> bool:

@@ -7,6 +7,8 @@ import os
 import shutil
 import tempfile
 import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -62,16 +64,36 @@ def save(archive: Path, target: Target) -> Path:
         ExportError: the archive is broken, or the target cannot be written.
     """
     try:
-        target.path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=target.path.parent, prefix=".nas-") as scratch:
-            _place(archive, target, Path(scratch))
+        with _beside(target.path) as scratch:
+            _place(archive, target, scratch)
     except (zipfile.BadZipFile, KeyError) as error:
         raise ExportError(f"the service sent no whole {target.format} archive: {error}.") from error
+    return target.path
+
+
+def copy_to(file: Path, path: Path) -> Path:
+    """Put a downloaded file at its path, whole or not at all.
+
+    Raises:
+        StorageFull: no room is left.
+        ExportError: the path cannot be written.
+    """
+    with _beside(path) as scratch:
+        os.replace(shutil.copy(file, scratch / "content"), path)
+    return path
+
+
+@contextmanager
+def _beside(path: Path) -> Iterator[Path]:
+    """A scratch folder on the device of `path`, from where a file can be moved there in one step."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=path.parent, prefix=".nas-") as scratch:
+            yield Path(scratch)
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise StorageFull(f"no room left to write {target.path}; free some space, then export again.") from error
-        raise ExportError(f"cannot write {target.path}: {error.strerror or error}.") from error
-    return target.path
+            raise StorageFull(f"no room left to write {path}; free some space, then export again.") from error
+        raise ExportError(f"cannot write {path}: {error.strerror or error}.") from error
 
 
 def _place(archive: Path, target: Target, scratch: Path) -> None:
