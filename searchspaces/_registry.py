@@ -20,6 +20,8 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from searchspaces._errors import BrokenPlugin, ConfigError, DuplicatePlugin, UnknownPlugin, Violation
 
 T = TypeVar("T")
+# What a broken file raises when it is imported; pydantic's and our own errors are ValueErrors.
+_LOADING_ERRORS = (ImportError, AttributeError, SyntaxError, NameError, TypeError, ValueError, LookupError)
 Flag = bool | int | float | str | tuple[str, ...]
 
 
@@ -88,7 +90,7 @@ class Registry(Mapping[str, Plugin[T]]):
         module_name, _, attribute = self._targets[name].partition(":")
         try:
             plugin = getattr(importlib.import_module(module_name), attribute or "PLUGIN")
-        except (ImportError, AttributeError, SyntaxError) as error:
+        except _LOADING_ERRORS as error:
             raise BrokenPlugin(f"{self.kind} {name!r} ({self._targets[name]}) does not load: {error}.") from error
         if not isinstance(plugin, Plugin) or plugin.name != name:
             raise BrokenPlugin(f"{self._targets[name]} is not a Plugin named {name!r}.")

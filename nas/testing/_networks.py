@@ -113,24 +113,25 @@ def _check_counts(space: SearchSpace, architecture: Architecture, network: nn.Mo
 
 
 def _executed(network: nn.Module, x: Tensor) -> tuple[int, int]:
-    """Multiply-accumulates of one input, and additions of biases."""
+    """Multiply-accumulates of one input in convolutions and linear layers, and additions of their biases."""
     import torch
-    from torch import nn
-    from torch.utils.flop_counter import FlopCounterMode
 
-    additions = 0
+    done, biases = 0, 0
 
     def count(module: nn.Module, _: object, y: Tensor) -> None:
-        nonlocal additions
-        additions += y[0].numel()
+        nonlocal done, biases
+        weight, bias = module.weight, module.bias
+        assert isinstance(weight, torch.Tensor)
+        done += y[0].numel() * weight[0].numel()
+        biases += y[0].numel() if bias is not None else 0
 
-    biased = [m for m in network.modules() if getattr(m, "bias", None) is not None]
-    handles = [m.register_forward_hook(count) for m in biased if not isinstance(m, nn.BatchNorm2d)]
-    with FlopCounterMode(display=False) as counter, torch.no_grad():
+    weighted = [m for m in network.modules() if getattr(getattr(m, "weight", None), "ndim", 0) > 1]
+    handles = [module.register_forward_hook(count) for module in weighted]
+    with torch.no_grad():
         network.eval()(x[:1])
     for handle in handles:
         handle.remove()
-    return int(counter.get_total_flops()) // 2, additions
+    return done, biases
 
 
 def _check_owners(space: SearchSpace, supernet: Supernet) -> None:
