@@ -3,16 +3,31 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Collection, Sequence
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+from pydantic import Field
 
 from nas.datasets._dataset import Dataset, Images, Integers, Split, stratified_split
 from nas.streams import stream
-from searchspaces import DataError
+from searchspaces import Config, DataError
+
+
+class SplitConfig(Config):
+    """Settings that every data set with splits to make has."""
+
+    seed: int = Field(0, ge=0, lt=2**32, description="Seed of the splits that are made, and of `limit`.")
+    limit: int | None = Field(
+        None, ge=2, le=100_000_000, description="At most so many images in train, and in valid; stratified."
+    )
+    valid_fraction: float = Field(
+        0.2, gt=0, lt=0.5, description="Share of the training images that becomes valid where there is none."
+    )
+    test_fraction: float = Field(
+        0.2, gt=0, lt=0.5, description="Share of the training images that becomes test where there is none."
+    )
 
 
 class Augmentation(NamedTuple):
@@ -39,7 +54,11 @@ def assemble(
     Raises:
         DataError: a split is empty, its images differ in shape from the other's, or a class has no training image.
     """
-    train, valid = (limited(split, limit, seed=seed) for split in splits)
+    train, valid = (
+        parts(split, [capped(np.arange(len(split)), split.labels, limit, seed=seed)])[0] for split in splits
+    )
+    if len(class_names) < 2:
+        raise DataError(f"{name} has {len(class_names)} class; give images of at least two.")
     for split, what in ((train, "train"), (valid, "valid")):
         check_split(split, len(class_names), f"the {what} split of {name}")
     if train.images.shape[1:] != valid.images.shape[1:]:
@@ -64,8 +83,17 @@ def assemble(
         std=std,
         flips=augmentation.flips,
         max_shift=augmentation.max_shift,
-        load_test=load_test,
+        load_test=lambda: _checked_test(load_test(), train, len(class_names), f"the test split of {name}"),
     )
+
+
+def _checked_test(test: Split, train: Split, num_classes: int, what: str) -> Split:
+    check_split(test, num_classes, what)
+    if test.images.shape[1:] != train.images.shape[1:]:
+        raise DataError(
+            f"{what} has images {test.images.shape[1:]}, train has {train.images.shape[1:]}; make them equal."
+        )
+    return test
 
 
 def check_split(split: Split, num_classes: int, what: str) -> None:
@@ -84,39 +112,55 @@ def check_split(split: Split, num_classes: int, what: str) -> None:
         )
 
 
+def cut(train: Split, *, missing: Collection[str], config: SplitConfig, what: str) -> dict[str, Split]:
+    """`train`, `valid` and `test` from the training images; what is not missing comes out empty.
+
+    Raises:
+        DataError: a class has too few images for every part to get one.
+    """
+    indices = split_indices(train.labels, fractions_for(missing, config), seed=config.seed, what=what)
+    return dict(zip(("train", "valid", "test"), parts(train, indices), strict=True))
+
+
+def fractions_for(missing: Collection[str], config: SplitConfig) -> tuple[float, float, float]:
+    """Shares of train, valid and test in the training images when the `missing` splits are cut from them."""
+    valid = config.valid_fraction if "valid" in missing else 0.0
+    test = config.test_fraction if "test" in missing else 0.0
+    return 1.0 - valid - test, valid, test
+
+
+def split_indices(labels: Integers, fractions: tuple[float, ...], *, seed: int, what: str) -> list[Integers]:
+    """Indices of stratified disjoint parts; the same for the same seed.
+
+    Raises:
+        DataError: a class has too few images for every part to get one.
+    """
+    indices = stratified_split(labels, fractions, stream(seed, "split")) if len(labels) else [labels] * len(fractions)
+    for part, fraction in zip(indices, fractions, strict=True):
+        poor = np.setdiff1d(labels, labels[part])
+        if fraction and len(poor):
+            found = int((labels == poor[0]).sum())
+            raise DataError(
+                f"{what}: class {int(poor[0])} has only {found} image(s), too few for every split to get one; add "
+                "images of it, or give the splits yourself."
+            )
+    return indices
+
+
 def parts(split: Split, indices: Sequence[Integers]) -> list[Split]:
     """One Split for each array of indices; ids go along."""
     return [Split(split.images[i], split.labels[i], split.ids[i]) for i in indices]
 
 
-def divide(split: Split, fractions: tuple[float, ...], *, seed: int, what: str) -> list[Split]:
-    """Stratified disjoint parts that together are `split`; the same for the same seed.
-
-    Raises:
-        DataError: a class has too few images for every part to get one.
-    """
-    labels, counts = np.unique(split.labels, return_counts=True)
-    indices = stratified_split(split.labels, fractions, stream(seed, "split"))
-    for part, fraction in zip(indices, fractions, strict=True):
-        poor = np.setdiff1d(labels, split.labels[part])
-        if fraction and len(poor):
-            found = int(counts[labels == poor[0]][0])
-            raise DataError(
-                f"{what}: class {int(poor[0])} has only {found} image(s), too few to split {fractions}; "
-                "add images of it, or give the splits yourself."
-            )
-    return parts(split, indices)
-
-
-def limited(split: Split, limit: int | None, *, seed: int) -> Split:
-    """At most `limit` samples, stratified over the classes; the same for the same seed."""
-    if limit is None or len(split) <= limit:
-        return split
-    fractions = (limit / len(split), 1 - limit / len(split))
-    kept = stratified_split(split.labels, fractions, stream(seed, "limit"))[0]
-    if len(kept) > limit:
+def capped(indices: Integers, labels: Integers, limit: int | None, *, seed: int) -> Integers:
+    """At most `limit` of the indices, stratified over their labels; the same for the same seed."""
+    if limit is None or len(indices) <= limit:
+        return indices
+    fractions = (limit / len(indices), 1 - limit / len(indices))
+    kept = stratified_split(labels[indices], fractions, stream(seed, "limit"))[0]
+    if len(kept) > limit:  # rounding, class by class
         kept = np.sort(stream(seed, "limit", "excess").permutation(kept)[:limit])
-    return parts(split, [kept])[0]
+    return indices[kept]
 
 
 def statistics(images: Images) -> tuple[tuple[float, ...], tuple[float, ...]]:
@@ -149,8 +193,3 @@ def as_split(images: Images, labels: npt.NDArray[np.integer], *, first_id: int =
     """A Split whose ids count from `first_id` in the order of the arrays; `images` are `N x C x H x W` uint8."""
     ids = np.arange(first_id, first_id + len(labels), dtype=np.int64)
     return Split(np.ascontiguousarray(images), labels.astype(np.int64), ids)
-
-
-def with_ids(split: Split, ids: Integers) -> Split:
-    """The same samples under other ids."""
-    return replace(split, ids=ids)

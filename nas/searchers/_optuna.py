@@ -52,23 +52,24 @@ class OptunaSearcher(Searcher):
         return proposals
 
     def _draw(self, history: History, taken: set[str], rng: Rng) -> Proposal | None:
-        known_attributes = self._study.attributes()
+        known = self._study.attributes()
         for discarded in range(_ASKS):
-            architecture = self._study.ask(self._make_sampler(int(rng.integers(2**31))))
-            if not history.has_seen(architecture) and architecture.digest not in taken:
-                reason = "drawn by the sampler"
-                break
+            found = self._study.ask(self._make_sampler(int(rng.integers(2**31))))
+            if not history.has_seen(found) and found.digest not in taken:
+                return self._proposal(found, "drawn by the sampler", known, discarded)
             self._study.discard()
-        else:
-            raw, discarded = architecture, _ASKS
-            mutant = unseen(self.space, history, taken, rng, lambda: self.space.mutate(raw, rng))
-            if mutant is None:
-                return None
-            architecture, reason = mutant, "mutant of a repeated draw"
-            self._study.substitute(architecture)
-        memo = self._study.memo(known_attributes, discarded)
-        self._study.expect(architecture)
-        return proposal(architecture, reason=reason, memo=memo)
+        repeated = found
+        mutant = unseen(self.space, history, taken, rng, lambda: self.space.mutate(repeated, rng))
+        if mutant is None:
+            self._study.forget()
+            return None
+        self._study.substitute(mutant)
+        return self._proposal(mutant, "mutant of a repeated draw", known, _ASKS)
+
+    def _proposal(self, found: Architecture, reason: str, known: JsonObject, discarded: int) -> Proposal:
+        memo = self._study.memo(known, discarded)
+        self._study.expect(found)
+        return proposal(found, reason=reason, memo=memo)
 
 
 class _Study:
@@ -77,8 +78,16 @@ class _Study:
     def __init__(self, space: SearchSpace, objectives: Sequence[Objective]) -> None:
         self._space, self._objectives = space, tuple(objectives)
         self._history: History | None = None
+        self._constrained, self._cursor, self._last = False, 0, -1
+        self._trials: dict[int, int] = {}  # proposal number -> trial
+        self._expected: list[tuple[str, int]] = []  # asked here, not yet in the history: digest, trial
+        self._worst: tuple[float, ...] | None = None
 
     # --- following the history ---------------------------------------------------------------------------------------
+
+    def forget(self) -> None:
+        """Build the study anew next time."""
+        self._history = None
 
     def follow(self, history: History) -> None:
         """Bring the study to the state of `history`; built anew when it does not go on from what is here."""
@@ -133,9 +142,7 @@ class _Study:
             for decision in self._space.decisions
         }
         self._history, self._constrained, self._cursor, self._last = history, constrained, 0, -1
-        self._trials: dict[int, int] = {}  # proposal number -> trial
-        self._expected: list[tuple[str, int]] = []  # asked here, not yet in the history: digest, trial
-        self._worst: tuple[float, ...] | None = None
+        self._trials, self._expected, self._worst = {}, [], None
 
     def _settle(self, record: Record) -> None:
         from optuna.trial import TrialState
@@ -232,4 +239,3 @@ class _Study:
         from optuna.trial import TrialState, create_trial
 
         return create_trial(state=TrialState[state], **fields)
-

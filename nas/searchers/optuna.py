@@ -61,9 +61,10 @@ def _make(config: OptunaConfig, seed: int) -> BaseSampler:
         # The user asked for the sampler by name; that Optuna may change it later is no news in every single draw.
         warnings.simplefilter("ignore", exceptions.ExperimentalWarning)
         try:
-            return found(seed=seed, **config.kwargs)
+            sampler: BaseSampler = found(**{"seed": seed, **config.kwargs})
         except TypeError as error:
             raise ValueError(f"kwargs that {config.sampler} accepts ({error})") from error
+    return sampler
 
 
 def _check_asks(config: OptunaConfig, space: SearchSpace, objectives: Sequence[Objective]) -> None:

@@ -34,7 +34,7 @@ def create(config: Config, space: SearchSpace, objectives: Sequence[Objective]) 
 PLUGIN = Plugin(
     name="random",
     description="Uniform sampling without replacement; the baseline",
-    source="Li and Talwalkar (2019), Random Search and Reproducibility for Neural Architecture Search, arXiv 1902.07638",
+    source="Li and Talwalkar (2019), Random Search and Reproducibility for NAS, arXiv 1902.07638",
     create=create,
     flags={"multi_objective": True, "replicates": False},
 )

@@ -47,7 +47,8 @@ class Classification(Task):
 
         probabilities = logits.detach().float().softmax(dim=1)  # batch x classes
         onehot = functional.one_hot(targets, probabilities.shape[1]).to(probabilities.dtype)
-        return torch.linalg.vector_norm(probabilities - onehot, dim=1)
+        norms: Tensor = torch.linalg.vector_norm(probabilities - onehot, dim=1)
+        return norms
 
 
 def create(config: Config, dataset: Dataset) -> Classification:

@@ -1,0 +1,106 @@
+"""Reading arrays of images and labels from .npz files, with refusals that say what was found and the way out."""
+
+from __future__ import annotations
+
+import zipfile
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from nas.datasets._dataset import Images, Integers
+from searchspaces import DataError
+
+Layout = Literal["auto", "NHWC", "NCHW"]
+
+_MAX_CHANNELS = 4
+
+
+class Arrays:
+    """The arrays of an open .npz file; each is read when asked for."""
+
+    def __init__(self, path: Path, arrays: np.lib.npyio.NpzFile) -> None:
+        self.path, self._arrays = path, arrays
+        self.names = tuple(arrays.files)
+
+    def __getitem__(self, name: str) -> npt.NDArray[np.generic]:
+        if name not in self.names:
+            raise DataError(f"{self.path} has no array {name}; it has {', '.join(self.names) or 'none'}.")
+        with _readable(self.path):
+            return np.asarray(self._arrays[name])
+
+    def texts(self, name: str) -> tuple[str, ...]:
+        """The elements of an array, as text."""
+        return tuple(str(value) for value in self[name].tolist())
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[Arrays]:
+    """The arrays of a .npz file. Nothing is ever unpickled.
+
+    Raises:
+        DataError: the file is missing, cut short or no .npz.
+    """
+    with _readable(path):
+        loaded = np.load(path, allow_pickle=False)
+    if not isinstance(loaded, np.lib.npyio.NpzFile):
+        raise DataError(f"{path} holds one bare array; write train_x and train_y with numpy.savez_compressed.")
+    with loaded:
+        yield Arrays(path, loaded)
+
+
+def images_of(array: npt.NDArray[np.generic], what: str, *, layout: Layout = "auto") -> Images:
+    """`N x C x H x W` from `N x H x W`, NHWC or NCHW uint8.
+
+    With `auto`, the axis of at most four entries holds the channels; an array where both ends could is refused.
+
+    Raises:
+        DataError: another number type or shape; the message says how to convert.
+    """
+    if array.dtype != np.uint8:
+        way = "(x * 255).round() if it runs from 0 to 1" if array.dtype.kind == "f" else "x, scaled to 0 to 255,"
+        raise DataError(
+            f"{what} is {array.dtype}; images are uint8 from 0 to 255, so convert {way} with astype('uint8')."
+        )
+    if array.ndim == 3:
+        return np.ascontiguousarray(array[:, None])  # N x H x W -> N x 1 x H x W
+    if array.ndim != 4 or 0 in array.shape[1:]:
+        raise DataError(f"{what} has shape {array.shape}; give N x H x W, N x H x W x C or N x C x H x W.")
+    last, first = array.shape[3] <= _MAX_CHANNELS, array.shape[1] <= _MAX_CHANNELS
+    if layout == "auto" and last == first:
+        raise DataError(
+            f"{what} has shape {array.shape}, where it is not plain which axis holds the channels (1 to "
+            f"{_MAX_CHANNELS}); set layout to NHWC or NCHW."
+        )
+    is_last = last if layout == "auto" else layout == "NHWC"
+    return np.ascontiguousarray(array.transpose(0, 3, 1, 2) if is_last else array)
+
+
+def labels_of(array: npt.NDArray[np.generic], what: str, *, num_images: int) -> Integers:
+    """Class numbers, `N`.
+
+    Raises:
+        DataError: they are no whole numbers, or not one for each image.
+    """
+    if array.dtype.kind not in "iu":
+        raise DataError(f"{what} is {array.dtype}; labels are whole numbers from 0, so number the classes.")
+    if array.ndim == 2 and array.shape[1] == 1:
+        array = array[:, 0]
+    if array.shape != (num_images,):
+        raise DataError(f"{what} has shape {array.shape} for {num_images} images; give one label for each.")
+    return array.astype(np.int64)
+
+
+@contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except (zipfile.BadZipFile, zlib.error, OSError, EOFError, ValueError) as error:
+        raise DataError(
+            f"{path} cannot be read as a .npz file ({error}); it is cut short, broken or of another kind, so copy it "
+            "again, or write it with numpy.savez_compressed (no objects: nothing is unpickled)."
+        ) from error
