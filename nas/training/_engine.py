@@ -211,8 +211,8 @@ class Engine:
             "epoch": self._step // self._stepper.num_steps_per_epoch,
             "rate_factor": self._rate_factor,
             "restarts": self._restarts,
-            "losses": self._losses,
-            "notes": self._notes,
+            "losses": list(self._losses),
+            "notes": list(self._notes),
             "seconds": self._seconds(),
         }
         self._checkpoints.save(self._name, {"loop/sums": self._sums, **self._stepper.state_dict()}, meta)
@@ -234,7 +234,7 @@ class Engine:
             self._notes.append(f"resumed at step {self._step} in another environment, so not bit-exact: {what}")
 
     def _load(self, checkpoint: Checkpoint) -> None:
-        meta, tensors = checkpoint
+        tensors, meta = checkpoint
         if meta.get("plan") != self._plan:
             raise CheckpointError(
                 f"the checkpoint {self._name!r} belongs to another training ({meta.get('plan')}, not {self._plan}); "
