@@ -177,7 +177,7 @@ def _prepared(settings: Settings) -> Iterator[tuple[uvicorn.Server, socket.socke
         try:
             config = uvicorn.Config(
                 application(store, settings),
-                log_level=settings.log_level.lower(),
+                log_level="warning" if settings.log_level == "info" else settings.log_level,
                 access_log=False,
                 timeout_graceful_shutdown=2,
             )
@@ -197,5 +197,6 @@ def _announce(server: uvicorn.Server, url: str) -> None:
 
 def _end_with_parent() -> None:
     """Nobody writes to the pipe: reading ends when the parent, however it ended, is gone."""
-    sys.stdin.buffer.read()
+    while os.read(0, 4096):  # not sys.stdin: its lock would be held when the interpreter shuts down
+        pass
     os.kill(os.getpid(), signal.SIGTERM)

@@ -10,7 +10,6 @@ import logging
 import os
 import platform
 import signal
-import sys
 import tempfile
 import threading
 from collections.abc import Callable
@@ -178,5 +177,6 @@ def run_worker(
 
 def _exit_with_parent() -> None:
     """Nobody writes to the pipe: reading ends when the parent, however it ended, is gone."""
-    sys.stdin.buffer.read()
+    while os.read(0, 4096):  # not sys.stdin: its lock would be held when the interpreter shuts down
+        pass
     os._exit(0)

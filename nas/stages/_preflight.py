@@ -36,17 +36,20 @@ class PreflightStage:
         return [UnitPlan(key="preflight")]
 
     def run(self, context: UnitContext) -> JsonObject:
-        earlier = context.view.results(Phase.PREFLIGHT)
-        if earlier:  # a raised budget searches on; what was fixed stays fixed
-            return earlier[-1]
-        context.journal.progress(phase=Phase.PREFLIGHT, message="measuring costs, memory and speed")
+        context.journal.progress(
+            phase=Phase.PREFLIGHT,
+            message="measuring costs, memory and speed",
+            evaluations_total=context.job.budget.evaluations,
+            audits_total=context.spec.audit.networks,
+            deliveries_total=context.spec.deliver.networks,
+        )
         report = preflight(context.spec, bench=context.bench)
         context.journal.report(report)
         if report.satisfiable is False:
             raise InfeasibleSpace("the constraints cannot be met: " + "; ".join(report.notes) + ".")
-        context.journal.progress(phase=Phase.PREFLIGHT, fraction=1.0, seconds_left=report.expected_seconds)
-        steps = report.train_steps or 0
-        return {"epochs": steps // steps_per_epoch(context.spec, len(context.bench.dataset.train))}
+        epochs = (report.train_steps or 0) // steps_per_epoch(context.spec, len(context.bench.dataset.train))
+        context.journal.progress(fraction=1.0, seconds_left=report.expected_seconds, epochs_total=epochs)
+        return {"epochs": epochs}
 
 
 def steps_per_epoch(spec: JobSpec, num_samples: int) -> int:

@@ -22,9 +22,6 @@ class SupernetStage:
     def run(self, context: UnitContext) -> JsonObject:
         spec = context.spec
         epochs = int(context.view.results(Phase.PREFLIGHT)[-1]["epochs"])
-        earlier = context.view.results(Phase.SUPERNET)
-        if earlier:  # a raised budget searches on; a finished schedule is never extended
-            return earlier[-1]
         if spec.supernet.from_job:
             known = context.view.find_output(Phase.SUPERNET, job_id=spec.supernet.from_job)
             if known is None:
