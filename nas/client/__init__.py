@@ -7,8 +7,10 @@
 >>> client.close()
 """
 
-from nas.client._async_client import AsyncCandidateHandle, AsyncCandidateList, AsyncClient, AsyncJobHandle
-from nas.client._client import CandidateHandle, CandidateList, Client, JobHandle
+from nas.client._async_client import AsyncClient
+from nas.client._async_job import AsyncCandidateHandle, AsyncCandidateList, AsyncJobHandle
+from nas.client._client import Client
+from nas.client._job import CandidateHandle, CandidateList, JobHandle
 from nas.client._progress import counters, duration
 
 __all__ = [
