@@ -219,5 +219,4 @@ PLUGIN = Plugin(
     source="Su et al., 2021, NAS-Bench-Macro, arXiv 2103.11922",
     create=MacroSpace,
     Config=Config,
-    flags={"tabular": True},
 )

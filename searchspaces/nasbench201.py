@@ -281,5 +281,4 @@ PLUGIN = Plugin(
     source="Dong and Yang, 2020, NAS-Bench-201, arXiv 2001.00326",
     create=NASBench201,
     Config=Config,
-    flags={"tabular": True},
 )

@@ -1,0 +1,48 @@
+"""The contracts of all plug-in kinds as plain functions, for our tests and for those of third-party plug-ins.
+
+Each raises `ContractViolation` when a plug-in breaks its contract. They are loaded when first used: a check of a space
+needs torch, one of a searcher does not.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from nas.testing._costs import check_cost as check_cost
+    from nas.testing._datasets import check_dataset as check_dataset
+    from nas.testing._datasets import check_task as check_task
+    from nas.testing._evaluators import check_evaluator as check_evaluator
+    from nas.testing._plugins import check_plugin as check_plugin
+    from nas.testing._recipes import check_recipe as check_recipe
+    from nas.testing._searchers import check_searcher as check_searcher
+    from nas.testing._spaces import check_space as check_space
+
+_HOMES = {
+    "check_cost": "_costs",
+    "check_dataset": "_datasets",
+    "check_evaluator": "_evaluators",
+    "check_plugin": "_plugins",
+    "check_recipe": "_recipes",
+    "check_searcher": "_searchers",
+    "check_space": "_spaces",
+    "check_task": "_datasets",
+}
+
+__all__ = [
+    "check_cost",
+    "check_dataset",
+    "check_evaluator",
+    "check_plugin",
+    "check_recipe",
+    "check_searcher",
+    "check_space",
+    "check_task",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
