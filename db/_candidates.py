@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import sqlalchemy as sa
 
@@ -18,6 +19,21 @@ _IS_MEMBER = sa.exists().where(
     front_members.c.job_id == candidates.c.job_id, front_members.c.digest == candidates.c.digest
 )
 _COLUMNS = (*candidates.c, _IS_MEMBER.label("on_front"))
+
+
+class _Order(NamedTuple):
+    """How a page is ordered, and after which (value, digest) or (None, number) it starts."""
+
+    key: str
+    descending: bool
+    start: tuple[float | None, str | int] | None
+
+
+class _Place(NamedTuple):
+    """A candidate's row and the value that it is ordered by."""
+
+    row: Row
+    value: float | None
 
 
 def page(
@@ -36,20 +52,20 @@ def page(
     key = order_by or _NUMBER
     if key != _NUMBER and "@" not in key:
         raise SpecError([Violation("order_by", key, "number, or metric@level such as accuracy@supernet")])
-    limit = page_limit(page_size)
-    filters = [candidates.c.job_id == job_id]
-    if feasible is not None:
-        filters.append(candidates.c.feasible == feasible)
-    if on_front is not None:
-        filters.append(_IS_MEMBER if on_front else ~_IS_MEMBER)
-    start = _start(page_token, key, descending)
-    rows = list(_rows(connection, filters, key=key, descending=descending, start=start, limit=limit + 1))
-    items = tuple(_filled(connection, job_id, rows[:limit]))
+    limit, order = page_limit(page_size), _Order(key, descending, _start(page_token, key, descending))
+    if on_front:
+        places = [] if feasible is False else _of_front(connection, job_id, order)
+    else:
+        filters = [candidates.c.job_id == job_id]
+        filters += [] if feasible is None else [candidates.c.feasible == feasible]
+        filters += [] if on_front is None else [~_IS_MEMBER]
+        places = _of_all(connection, job_id, filters, order, limit + 1)
     token = None
-    if len(rows) > limit:
-        last = rows[limit - 1]
-        token = token_of(key, descending, last.value, last.number if last.value is None else last.digest)
-    return Page[Candidate](items=items, next_page_token=token)
+    if len(places) > limit:
+        row, value = places[limit - 1]
+        token = token_of(key, descending, value, row.number if value is None else row.digest)
+    items = _filled(connection, job_id, [place.row for place in places[:limit]])
+    return Page[Candidate](items=tuple(items), next_page_token=token)
 
 
 def one(connection: sa.Connection, job_id: str, digest: str) -> Candidate:
@@ -72,20 +88,19 @@ def every(connection: sa.Connection, job_id: str) -> list[Candidate]:
 
 
 def sample(connection: sa.Connection, job_id: str, limit: int) -> list[Candidate]:
-    """At most `limit` candidates that have values, evenly spaced over their numbers; all when they are few enough."""
+    """At most `limit` candidates, evenly spaced in order of their numbers and all when they are few enough; of these
+    the ones that have values.
+    """
     _check_job(connection, job_id)
-    valued = sa.exists().where(
-        candidate_values.c.job_id == candidates.c.job_id, candidate_values.c.digest == candidates.c.digest
-    )
-    query = sa.select(candidates.c.digest).where(candidates.c.job_id == job_id, valued)
-    digests = list(connection.execute(query.order_by(candidates.c.number)).scalars())
-    if len(digests) > limit:
-        digests = [digests[i * len(digests) // limit] for i in range(limit)]
-    rows: list[Row] = []
-    for some in chunks(digests):
-        these = (candidates.c.job_id == job_id, candidates.c.digest.in_(some))
-        rows += connection.execute(sa.select(*_COLUMNS).where(*these))
-    return _filled(connection, job_id, sorted(rows, key=lambda row: row.number))
+    mine = candidates.c.job_id == job_id
+    total = connection.execute(sa.select(sa.func.count()).select_from(candidates).where(mine)).scalar_one()
+    place = sa.func.row_number().over(order_by=candidates.c.number).label("place")
+    placed = sa.select(candidates.c.digest, place).where(mine).subquery()
+    step = max(1, -(-total // max(1, limit)))
+    chosen = sa.select(placed.c.digest).where(placed.c.place % step == (1 if step > 1 else 0))
+    digests = list(connection.execute(chosen).scalars())
+    found = _filled(connection, job_id, _by_digest(connection, job_id, digests))
+    return [candidate for candidate in found if candidate.values]
 
 
 def front(connection: sa.Connection, job_id: str) -> ParetoFront:
@@ -106,51 +121,71 @@ def front(connection: sa.Connection, job_id: str) -> ParetoFront:
     return ParetoFront(job_id=job_id, objectives=objectives, points=tuple(points))
 
 
-def _rows(
-    connection: sa.Connection,
-    filters: Sequence[sa.ColumnElement[bool]],
-    *,
-    key: str,
-    descending: bool,
-    start: tuple[float | None, str | int] | None,
-    limit: int,
-) -> Iterable[Row]:
-    """Up to `limit` rows after `start`; two walks along indexes: those with the value, then those without."""
-    num_found = 0
+def _of_front(connection: sa.Connection, job_id: str, order: _Order) -> list[_Place]:
+    """All members of the front after the start. They are few, and sorting them here never walks over all candidates."""
+    members = sa.select(front_members.c.digest).where(front_members.c.job_id == job_id)
+    rows = _by_digest(connection, job_id, list(connection.execute(members).scalars()))
+    found = values(connection, job_id, [row.digest for row in rows])
+    places = [_Place(row, found.get(row.digest, {}).get(order.key)) for row in rows]
+    valued = sorted(
+        (place for place in places if place.value is not None),
+        key=lambda place: (place.value, place.row.digest),
+        reverse=order.descending,
+    )
+    is_down = order.descending and order.key == _NUMBER
+    others = sorted((p for p in places if p.value is None), key=lambda place: place.row.number, reverse=is_down)
+    if order.start is None:
+        return valued + others
+    value, place = order.start
+    if value is None:
+        return [p for p in others if (p.row.number < place if is_down else p.row.number > place)]
+    after = [p for p in valued if ((p.value, p.row.digest) < order.start) == order.descending]
+    return [p for p in after if (p.value, p.row.digest) != order.start] + others
+
+
+def _of_all(
+    connection: sa.Connection, job_id: str, filters: Sequence[sa.ColumnElement[bool]], order: _Order, limit: int
+) -> list[_Place]:
+    """Up to `limit` after the start; two walks along indexes: those with the value, then those without."""
+    key, start, places = order.key, order.start, list[_Place]()
     if key != _NUMBER and (start is None or start[0] is not None):
-        query = _by_value(filters, key, descending, start)
-        for row in connection.execute(query.limit(limit)):
-            num_found += 1
-            yield row
+        rows = connection.execute(_by_value(job_id, filters, order).limit(limit))
+        places += [_Place(row, row.value) for row in rows]
         start = None
-    if num_found < limit:
-        query = sa.select(*_COLUMNS, sa.null().label("value")).where(*filters)
+    if len(places) < limit:
+        query = sa.select(*_COLUMNS).where(*filters)
         if key != _NUMBER:
             query = query.where(~_has_value(key))
-        is_down = descending and key == _NUMBER
+        is_down = order.descending and key == _NUMBER
         if start is not None:
             query = query.where(candidates.c.number < start[1] if is_down else candidates.c.number > start[1])
         number = candidates.c.number.desc() if is_down else candidates.c.number
-        yield from connection.execute(query.order_by(number).limit(limit - num_found))
+        rows = connection.execute(query.order_by(number).limit(limit - len(places)))
+        places += [_Place(row, None) for row in rows]
+    return places
 
 
-def _by_value(
-    filters: Sequence[sa.ColumnElement[bool]],
-    key: str,
-    descending: bool,
-    start: tuple[float | None, str | int] | None,
-) -> Query:
+def _by_value(job_id: str, filters: Sequence[sa.ColumnElement[bool]], order: _Order) -> Query:
     value, digest = candidate_values.c.value, candidate_values.c.digest
     joined = sa.and_(candidate_values.c.job_id == candidates.c.job_id, digest == candidates.c.digest)
     query = (
         sa.select(*_COLUMNS, value)
         .select_from(candidate_values.join(candidates, joined))
-        .where(candidate_values.c.key == key, *filters)
+        .where(candidate_values.c.key == order.key, candidate_values.c.job_id == job_id, *filters)
     )
-    if start is not None:
-        here, there = sa.tuple_(value, digest), sa.tuple_(*map(sa.literal, start))
-        query = query.where(here < there if descending else here > there)
-    return query.order_by(*((value.desc(), digest.desc()) if descending else (value, digest)))
+    if order.start is not None:
+        here, there = sa.tuple_(value, digest), sa.tuple_(*map(sa.literal, order.start))
+        query = query.where(here < there if order.descending else here > there)
+    return query.order_by(*((value.desc(), digest.desc()) if order.descending else (value, digest)))
+
+
+def _by_digest(connection: sa.Connection, job_id: str, digests: Sequence[str]) -> list[Row]:
+    """The rows of these candidates, in order of their numbers."""
+    rows: list[Row] = []
+    for some in chunks(digests):
+        these = (candidates.c.job_id == job_id, candidates.c.digest.in_(some))
+        rows += connection.execute(sa.select(*_COLUMNS).where(*these))
+    return sorted(rows, key=lambda row: row.number)
 
 
 def _has_value(key: str) -> sa.ColumnElement[bool]:

@@ -168,7 +168,7 @@ candidates = sa.Table(
     sa.Column("number", sa.Integer, nullable=False),
     sa.Column("feasible", sa.Boolean, nullable=False),
     sa.Column("finished", sa.Boolean, nullable=False),
-    sa.Index(None, "job_id", "number"),
+    sa.Index(None, "job_id", "number", "digest"),
 )
 
 candidate_values = sa.Table(
@@ -179,7 +179,8 @@ candidate_values = sa.Table(
     sa.Column("key", _KEY, primary_key=True),
     sa.Column("value", sa.Double, nullable=False),
     sa.ForeignKeyConstraint(["job_id", "digest"], ["candidates.job_id", "candidates.digest"], ondelete="CASCADE"),
-    sa.Index(None, "job_id", "key", "value", "digest"),
+    # Not job_id first: SQLite would then read a job's every value from this index to find those of a few digests.
+    sa.Index(None, "key", "job_id", "value", "digest"),
 )
 
 front_members = sa.Table(

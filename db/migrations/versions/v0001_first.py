@@ -128,7 +128,7 @@ def _candidates() -> None:
         sa.ForeignKeyConstraint(["job_id"], ["jobs.job_id"], name="fk_candidates_job_id", ondelete="CASCADE"),
         sa.PrimaryKeyConstraint("job_id", "digest", name="pk_candidates"),
     )
-    op.create_index("ix_candidates_job_id_number", "candidates", ["job_id", "number"])
+    op.create_index("ix_candidates_job_id_number_digest", "candidates", ["job_id", "number", "digest"])
 
 
 def _evaluations() -> None:
@@ -232,7 +232,7 @@ def _candidate_values() -> None:
         sa.PrimaryKeyConstraint("job_id", "digest", "key", name="pk_candidate_values"),
     )
     op.create_index(
-        "ix_candidate_values_job_id_key_value_digest", "candidate_values", ["job_id", "key", "value", "digest"]
+        "ix_candidate_values_key_job_id_value_digest", "candidate_values", ["key", "job_id", "value", "digest"]
     )
 
 
