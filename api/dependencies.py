@@ -8,6 +8,7 @@ from typing import Annotated
 
 from fastapi import Depends, Path, Query, Request
 
+from api.errors import Refusal
 from api.event_stream import EventStreams
 from api.metrics import Metrics
 from api.security import Tokens, scope_needed
@@ -15,6 +16,7 @@ from api.settings import Settings
 from db import Store
 from nas.resources import Objective, PreflightReport
 from nas.spec import JobSpec
+from searchspaces import Violation
 
 Admit = Callable[[Mapping[str, object]], tuple[JobSpec, tuple[Objective, ...]]]
 Preflight = Callable[[JobSpec], PreflightReport]
@@ -58,13 +60,18 @@ PageToken = Annotated[str | None, Query(max_length=1000, description="`next_page
 
 
 async def _page_size(
-    service: ServiceDep,
-    page_size: Annotated[
-        int | None, Query(ge=1, le=10_000, description="Items on the page: 100 by default, 1000 at most (by settings).")
-    ] = None,
+    service: ServiceDep, page_size: Annotated[int | None, Query(ge=1, description="Items on the page.")] = None
 ) -> int:
     settings = service.settings
-    return settings.page_size if page_size is None else min(page_size, settings.page_size_max)
+    if page_size is not None and page_size > settings.page_size_max:
+        allowed = f"1 to {settings.page_size_max}"
+        raise Refusal(
+            422,
+            "INVALID_REQUEST",
+            f"page_size is above {settings.page_size_max}; ask for less, and go on with next_page_token.",
+            violations=[Violation("page_size", str(page_size), allowed)],
+        )
+    return page_size or settings.page_size
 
 
 PageSize = Annotated[int, Depends(_page_size)]

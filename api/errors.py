@@ -167,6 +167,8 @@ def unhandled(request_id: str, error: Exception) -> Response:
 def _known(request: Request, error: Exception) -> Response:
     status, code = status_and_code(error)
     request_id = request_id_of(request)
+    if isinstance(error, SpecError) and request.method == "GET":
+        code = "INVALID_REQUEST"  # a page token or an order: no spec is in sight
     if status == 500:
         return unhandled(request_id, error)
     if status > 500:

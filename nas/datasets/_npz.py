@@ -5,7 +5,7 @@ from __future__ import annotations
 import zipfile
 import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Literal
 
@@ -45,12 +45,12 @@ def opened(path: Path) -> Iterator[Arrays]:
     Raises:
         DataError: the file is missing, cut short or no .npz.
     """
-    with _readable(path):
-        loaded = np.load(path, allow_pickle=False)
-    if not isinstance(loaded, np.lib.npyio.NpzFile):
-        raise DataError(f"{path} holds one bare array; write train_x and train_y with numpy.savez_compressed.")
-    with loaded:
-        yield Arrays(path, loaded)
+    with ExitStack() as held:  # numpy leaves a file open that it cannot read
+        with _readable(path):
+            loaded = np.load(held.enter_context(path.open("rb")), allow_pickle=False)
+        if not isinstance(loaded, np.lib.npyio.NpzFile):
+            raise DataError(f"{path} holds one bare array; write train_x and train_y with numpy.savez_compressed.")
+        yield Arrays(path, held.enter_context(loaded))
 
 
 def images_of(array: npt.NDArray[np.generic], what: str, *, layout: Layout = "auto") -> Images:
