@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
+from types import FrameType
 from typing import TYPE_CHECKING
 
 from db import Store
@@ -142,6 +143,7 @@ def serve(settings: Settings, *, announce: bool = False, watch_parent: bool = Fa
     """Serve until SIGINT or SIGTERM; with `announce` print `NAS_URL=...` when ready."""
     if watch_parent:
         threading.Thread(target=_end_with_parent, name="parent-watch", daemon=True).start()
+    signal.signal(signal.SIGTERM, _leave)  # uvicorn raises it again when it is done; by default nothing else would run
     with _prepared(settings) as (server, bound):
         if announce:
             threading.Thread(target=_announce, args=(server, address(bound)), daemon=True).start()
@@ -187,6 +189,10 @@ def _prepared(settings: Settings) -> Iterator[tuple[uvicorn.Server, socket.socke
             store.close()
     finally:
         bound.close()
+
+
+def _leave(number: int, frame: FrameType | None) -> None:
+    raise SystemExit(0)
 
 
 def _announce(server: uvicorn.Server, url: str) -> None:
