@@ -1,0 +1,165 @@
+"""Every registered recipe keeps the contract, with default and other settings, and the contract sees a breach."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from torch import Tensor
+
+from nas.recipes import REGISTRY
+from nas.testing import _recipes
+from nas.training import (
+    Child,
+    DataSampler,
+    GradientPolicy,
+    PathSampler,
+    Recipe,
+    Setting,
+    ShuffledData,
+    Step,
+    Unbiased,
+    UniformPaths,
+)
+from searchspaces import Config, ContractViolation, Plugin
+
+RELEASE = {
+    "path_cap": 1.0,
+    "parameter_free": "zero",
+    "memory": "half_mean",
+    "undrawn": "forget",
+    "idle": "decay",
+}
+CASES: list[tuple[str, Mapping[str, object]]] = [
+    *((name, {}) for name in REGISTRY),
+    ("spos", {"idle": "decay"}),
+    ("pada", RELEASE),
+    ("pada", {"path_distribution": "per_decision", "reweighting": "exact"}),
+    ("pada", {"path_importance": False, "reweighting": "clipped", "largest_weight": 1.01}),
+    ("pada", {"data_importance": False}),
+]
+
+
+@pytest.fixture(params=CASES, ids=lambda case: "-".join([case[0], *map(str, case[1].values())]))
+def case(request: pytest.FixtureRequest) -> tuple[Plugin[Recipe], Mapping[str, object]]:
+    name, settings = request.param
+    return REGISTRY[name], settings
+
+
+Case = tuple[Plugin[Recipe], Mapping[str, object]]
+
+
+def test_paths_are_drawn_as_often_as_their_probability_says(case: Case) -> None:
+    _recipes.check_paths(*case)
+
+
+def test_samples_are_drawn_as_often_as_their_probability_says(case: Case) -> None:
+    _recipes.check_samples(*case)
+
+
+def test_weights_never_make_a_sample_count_more_than_it_should(case: Case) -> None:
+    _recipes.check_weights(*case)
+
+
+def test_exact_reweighting_expects_the_plain_mean() -> None:
+    _recipes.check_weights(REGISTRY["pada"], {"reweighting": "exact"}, exact=True)
+
+
+def test_options_of_no_child_stand_still(case: Case) -> None:
+    _recipes.check_idle(*case)
+
+
+def test_a_training_depends_on_its_seed_alone(case: Case) -> None:
+    _recipes.check_seeds(*case)
+
+
+def test_a_training_resumes_bit_for_bit(case: Case) -> None:
+    _recipes.check_resuming(*case)
+
+
+# --- recipes that break it -------------------------------------------------------------------------------------------
+
+
+class LyingPaths(UniformPaths):
+    """Draws always the same path, and says that it draws uniformly."""
+
+    def plan(self, step: int) -> Sequence[Child]:
+        return super().plan(0)
+
+
+class ForgetfulData(ShuffledData):
+    """Has an order that is in no state: it changes from call to call."""
+
+    calls = 0
+
+    def order(self, epoch: int) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
+        self.calls += 1
+        return np.roll(super().order(epoch), self.calls)
+
+
+class HalfTheData(ShuffledData):
+    """Never draws the second half, and says that it does."""
+
+    def order(self, epoch: int) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
+        return super().order(epoch) % (self._num_samples // 2)
+
+
+class TrainsAll(GradientPolicy):
+    """Gives every idle weight a gradient."""
+
+    def run(self, step: Step) -> Tensor:
+        for group in step.optimizer.param_groups:
+            for parameter in group["params"]:
+                parameter.grad = parameter.detach().clone()
+        for child in step.children:
+            step.backward(child)
+        step.observe()
+        step.optimizer.step()
+        return next(step.supernet.parameters()).detach().norm()
+
+
+def broken(
+    *,
+    paths: type[PathSampler] | None = None,
+    data: type[DataSampler] | None = None,
+    gradients: GradientPolicy | None = None,
+    reweighting: Unbiased | None = None,
+) -> Plugin[Recipe]:
+    def create(config: Config, setting: Setting) -> Recipe:
+        recipe = REGISTRY["pada" if reweighting else "spos"](None, setting)
+        if paths:
+            recipe = replace(recipe, paths=paths(setting))  # type: ignore[call-arg]
+        if data:
+            recipe = replace(recipe, data=data(setting))  # type: ignore[call-arg]
+        if gradients:
+            recipe = replace(recipe, gradients=gradients)
+        return replace(recipe, reweighting=reweighting) if reweighting else recipe
+
+    return Plugin("broken", "breaks the contract", "none", create)
+
+
+def test_the_contract_sees_paths_that_are_drawn_otherwise() -> None:
+    with pytest.raises(ContractViolation, match="paths are drawn as often"):
+        _recipes.check_recipe(broken(paths=LyingPaths))
+
+
+def test_the_contract_sees_samples_that_are_never_drawn() -> None:
+    with pytest.raises(ContractViolation, match="samples are drawn as often"):
+        _recipes.check_recipe(broken(data=HalfTheData))
+
+
+def test_the_contract_sees_idle_weights_that_move() -> None:
+    with pytest.raises(ContractViolation, match="gets no gradient"):
+        _recipes.check_recipe(broken(gradients=TrainsAll()))
+
+
+def test_the_contract_sees_randomness_that_is_in_no_state() -> None:
+    with pytest.raises(ContractViolation, match="resum"):
+        _recipes.check_resuming(broken(data=ForgetfulData))
+
+
+def test_the_contract_sees_weights_that_are_cut() -> None:
+    with pytest.raises(ContractViolation, match="plain mean"):
+        _recipes.check_weights(broken(reweighting=Unbiased(largest=0.9)), exact=True)
