@@ -134,7 +134,7 @@ def _used_otherwise(key: str) -> SpecError:
 
 def _by_state(connection: sa.Connection, state: sa.Column[Any]) -> dict[str, int]:
     rows = connection.execute(sa.select(state, sa.func.count()).group_by(state))
-    return dict(rows.tuples().all())
+    return {row[0]: row[1] for row in rows}  # noqa: C416 - rows are no pairs on SQLAlchemy 2.0
 
 
 def _worker_of(row: Row, now: datetime) -> Worker:
