@@ -68,6 +68,7 @@ def _routes() -> Iterator[tuple[str, str]]:
 def commands() -> str:
     """Every command of the command line, with the first sentence of its help."""
     import typer.main
+
     from api.cli import app
 
     found = []
@@ -87,9 +88,15 @@ def overview() -> str:
     return table(("kind", "plug-ins"), ((kind, ", ".join(f"`{name}`" for name in registry(kind))) for kind in KINDS))
 
 
+def example() -> str:
+    """The example of the client, as it is."""
+    return f"```python\n{(ROOT / 'examples' / 'search.py').read_text(encoding='utf-8')}```\n"
+
+
 TABLES: dict[str, Callable[[], str]] = {
     "routes": routes,
     "commands": commands,
+    "example": example,
     "overview": overview,
     **{kind: lambda kind=kind: plugins(kind) for kind in KINDS},  # type: ignore[misc]
 }

@@ -164,10 +164,8 @@ def test_no_link_of_a_document_is_broken(page: Path) -> None:
     assert broken_links(page.read_text(encoding="utf-8"), page.parent) == []
 
 
-def test_the_readme_shows_the_example_file() -> None:
-    shown = re.findall(r"^```python\n(.*?)^```$", text("README.md"), re.MULTILINE | re.DOTALL)
-    assert text("examples/search.py") in shown
-    lines = [line for line in text("examples/search.py").splitlines() if line and not line.startswith("#")]
+def test_the_example_of_the_client_is_short() -> None:
+    lines = [node for node in ast.walk(ast.parse(text("examples/search.py"))) if isinstance(node, ast.stmt)]
     assert len(lines) <= 15
 
 
