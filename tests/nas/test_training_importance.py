@@ -1,0 +1,245 @@
+"""What importance sampling computes: distributions from norms, averages, what becomes of the unseen."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import nn
+
+from nas.tasks import REGISTRY as TASKS
+from nas.testing._recipes import small_dataset, small_space
+from nas.training import Child, ImportanceData, ImportancePaths, Setting, StepReport, Unbiased, UniformPaths
+from nas.training._importance import _Averages
+from searchspaces import REGISTRY as SPACES
+from searchspaces import Architecture, SearchSpace, Supernet
+
+DATASET = small_dataset()
+TASK = TASKS["classification"](None, DATASET)
+EPOCHS = 10
+
+
+def setting(space: SearchSpace, *, num_samples: int = 26) -> Setting:
+    return Setting(space, num_samples=num_samples, num_steps_per_epoch=4, num_epochs=EPOCHS, seed=0)
+
+
+def report(
+    supernet: Supernet, choice: Architecture, *, indices: Sequence[int] = (0, 1), logits: torch.Tensor | None = None
+) -> StepReport:
+    shown = torch.zeros(len(indices), 4) if logits is None else logits
+    targets = torch.zeros(len(indices), dtype=torch.int64)
+    return StepReport(0, [Child(choice)], torch.tensor(indices), targets, [shown], TASK, supernet)
+
+
+def fill(supernet: Supernet, choice: Architecture, value: float) -> None:
+    """Gradients of this value for the path, none elsewhere."""
+    supernet.zero_grad(set_to_none=True)
+    for pair in choice:
+        for parameter in supernet.parameters_of(*pair):
+            parameter.grad = torch.full_like(parameter, value)
+
+
+@pytest.fixture(scope="module")
+def space() -> SearchSpace:
+    return SPACES["nasbench201"](
+        {"channels": 2, "cells_per_stage": 1, "input_shape": (1, 6, 6), "num_classes": 4, "supernet_bias": True}
+    )
+
+
+def paths(
+    space: SearchSpace, *, cap: float = 1.0, shared: bool = True, memory: str = "mean", parameter_free: str = "zero"
+) -> ImportancePaths:
+    return ImportancePaths(
+        setting(space),
+        cap=cap,
+        shared=shared,
+        memory=memory,  # type: ignore[arg-type]
+        parameter_free=parameter_free,  # type: ignore[arg-type]
+    )
+
+
+def one_of_each(space: SearchSpace) -> Architecture:
+    options = ("nor_conv_1x1", "nor_conv_3x3", "none", "skip_connect", "avg_pool_3x3", "nor_conv_3x3")
+    return space.architecture({d.name: o for d, o in zip(space.decisions, options, strict=True)})
+
+
+def expected_norm(supernet: Supernet, pairs: Sequence[tuple[str, str]]) -> float:
+    """Sum of the norms of every weight and bias, over all cells, per edge."""
+    return sum(
+        float(p.grad.norm()) for pair in pairs for p in supernet.parameters_of(*pair) if p.grad is not None
+    ) / len(pairs)
+
+
+def test_options_are_drawn_in_proportion_to_their_gradient(space: SearchSpace) -> None:
+    sampler, supernet, choice = paths(space), space.supernet(), one_of_each(space)
+    fill(supernet, choice, 0.5)
+    sampler.observe(report(supernet, choice))
+    small = expected_norm(supernet, [("0->1", "nor_conv_1x1")])
+    large = expected_norm(supernet, [("0->2", "nor_conv_3x3"), ("2->3", "nor_conv_3x3")])
+    sampler.end_epoch(4)
+    t = 4 / EPOCHS
+    shares = sampler.distribution()["0->3"]
+    assert shares["nor_conv_1x1"] == pytest.approx(t * small / (small + large) + (1 - t) / 5)
+    assert shares["nor_conv_3x3"] == pytest.approx(t * large / (small + large) + (1 - t) / 5)
+    assert shares["none"] == shares["skip_connect"] == shares["avg_pool_3x3"] == pytest.approx((1 - t) / 5)
+    assert all(other == shares for other in sampler.distribution().values())
+
+
+def test_the_first_epochs_temperature_is_zero_and_the_cap_holds(space: SearchSpace) -> None:
+    supernet, choice = space.supernet(), one_of_each(space)
+    fill(supernet, choice, 1.0)
+    for epoch, floor in ((0, 0.2), (5, 0.1), (9, 0.04)):
+        sampler = paths(space, cap=0.8)
+        sampler.observe(report(supernet, choice))
+        sampler.end_epoch(epoch)
+        assert sampler.distribution()["0->1"]["none"] == pytest.approx(floor)
+
+
+def test_options_without_weights_may_keep_an_even_share(space: SearchSpace) -> None:
+    sampler, supernet, choice = paths(space, parameter_free="mean"), space.supernet(), one_of_each(space)
+    fill(supernet, choice, 1.0)
+    sampler.observe(report(supernet, choice))
+    sampler.end_epoch(EPOCHS)
+    shares = sampler.distribution()["0->1"]
+    assert shares["none"] == shares["skip_connect"] == shares["avg_pool_3x3"] == pytest.approx(0.2)
+    assert shares["nor_conv_3x3"] > 0.2 > shares["nor_conv_1x1"]
+
+
+def test_each_decision_may_have_its_own_distribution(space: SearchSpace) -> None:
+    sampler, supernet, choice = paths(space, shared=False), space.supernet(), one_of_each(space)
+    fill(supernet, choice, 1.0)
+    sampler.observe(report(supernet, choice))
+    sampler.end_epoch(EPOCHS)
+    assert sampler.distribution()["0->1"]["nor_conv_1x1"] == pytest.approx(1.0)
+    assert sampler.distribution()["0->2"]["nor_conv_3x3"] == pytest.approx(1.0)
+    assert sampler.distribution()["1->2"]["nor_conv_3x3"] == pytest.approx(0.2)  # no option with weights was seen
+
+
+def test_without_any_gradient_paths_stay_uniform(space: SearchSpace) -> None:
+    sampler = paths(space)
+    sampler.end_epoch(EPOCHS)
+    uniform = UniformPaths(setting(space))
+    assert sampler.distribution() == uniform.distribution()
+    choice = one_of_each(space)
+    assert sampler.probability(choice) == pytest.approx(uniform.probability(choice))
+
+
+def test_an_option_that_an_epoch_left_out_keeps_its_norm(space: SearchSpace) -> None:
+    sampler, supernet, choice = paths(space), space.supernet(), one_of_each(space)
+    fill(supernet, choice, 1.0)
+    sampler.observe(report(supernet, choice))
+    sampler.end_epoch(5)
+    before = sampler.distribution()
+    sampler.end_epoch(5)
+    assert sampler.distribution() == before
+
+
+@given(st.lists(st.tuples(st.integers(0, 3), st.floats(0, 100)), max_size=30), st.sampled_from(["mean", "half_mean"]))
+def test_averages_are_those_that_their_names_say(seen: list[tuple[int, float]], memory: str) -> None:
+    averages = _Averages(4, memory)  # type: ignore[arg-type]
+    for start in range(0, len(seen), 7):
+        chunk = seen[start : start + 7]
+        averages.add(np.array([i for i, _ in chunk]), np.array([v for _, v in chunk]))
+    values, observed = averages.finish()
+    for index in range(4):
+        mine = [value for i, value in seen if i == index]
+        half = 0.0
+        for value in mine:
+            half = (half + value) / 2
+        assert observed[index] == bool(mine)
+        if mine:
+            assert values[index] == pytest.approx(np.mean(mine) if memory == "mean" else half)
+    assert not averages.finish()[1].any()
+
+
+# --- samples ---------------------------------------------------------------------------------------------------------
+
+
+def data(*, undrawn: str = "keep", decay: float = 0.1, cap: float = 1.0, num_samples: int = 26) -> ImportanceData:
+    made = setting(small_space(), num_samples=num_samples)
+    return ImportanceData(made, cap=cap, memory="mean", undrawn=undrawn, decay=decay)  # type: ignore[arg-type]
+
+
+def show(sampler: ImportanceData, norms: npt.NDArray[np.float64], indices: npt.NDArray[np.int64]) -> None:
+    """Let the sampler see these samples with logits whose bound is `norms`, between 0 and the root of 2."""
+    space = small_space()
+    confidence = 1 - norms / np.sqrt(2)  # probability of the target in two classes
+    logits = torch.from_numpy(np.stack([np.log(confidence), np.log(1 - confidence)], axis=1))
+    far = torch.full((len(norms), 2), -1e9)
+    shown = torch.cat([logits.float(), far], dim=1)
+    choice = space.extremes().smallest
+    sampler.observe(report(space.supernet(), choice, indices=indices.tolist(), logits=shown))
+
+
+def test_samples_are_drawn_in_proportion_to_the_bound_of_their_gradient() -> None:
+    sampler, norms = data(), np.linspace(0.1, 1.2, 26)
+    show(sampler, norms, np.arange(26))
+    sampler.end_epoch(3)
+    expected = 0.3 * norms / norms.sum() + 0.7 / 26
+    np.testing.assert_allclose(sampler.probability(np.arange(26)), expected, rtol=1e-5)
+
+
+def test_while_the_temperature_is_zero_every_sample_comes_once() -> None:
+    sampler = data()
+    assert sorted(sampler.order(0)) == list(range(26))
+    show(sampler, np.linspace(0.1, 1.2, 26), np.arange(26))
+    sampler.end_epoch(0)
+    assert sorted(sampler.order(1)) == list(range(26))
+    sampler.end_epoch(1)
+    assert sorted(sampler.order(2)) != list(range(26))
+
+
+def test_a_sample_that_was_not_drawn_moves_towards_the_mean_or_is_forgotten() -> None:
+    for undrawn, expected in (("keep", 0.2 + 0.1 * (1.0 - 0.2)), ("forget", 0.0)):
+        sampler = data(undrawn=undrawn)
+        show(sampler, np.full(26, 0.2), np.arange(26))
+        sampler.end_epoch(0)
+        show(sampler, np.full(13, 1.0), np.arange(13))
+        sampler.end_epoch(EPOCHS)
+        seen, unseen = sampler.probability(np.array([0, 25]))
+        assert unseen / seen == pytest.approx(expected, rel=1e-4)
+
+
+def test_keeping_norms_shows_more_distinct_samples_than_forgetting_them() -> None:
+    """The defect of the release: what is not drawn is never drawn again."""
+    norms = np.random.default_rng(0).lognormal(-1.5, 0.8, 2000).clip(0.01, 1.3)
+    distinct = {}
+    for undrawn in ("keep", "forget"):
+        sampler = data(undrawn=undrawn, decay=0.05, num_samples=2000)
+        for epoch in range(EPOCHS):
+            order = sampler.order(epoch)
+            show(sampler, norms[order], order)
+            sampler.end_epoch(EPOCHS - 1 if epoch else 0)
+        distinct[undrawn] = len(np.unique(sampler.order(EPOCHS))) / 2000
+    assert distinct["keep"] > distinct["forget"] + 0.1
+
+
+def test_reweighted_importance_lowers_the_variance_of_the_gradient_and_the_plain_mean_raises_it() -> None:
+    """Of soft-max regression at fixed weights, with the true norms: 0.73 and 1.55 are known for this setting."""
+    rng = np.random.default_rng(0)
+    features, targets = torch.from_numpy(rng.normal(size=(600, 20))).float(), torch.from_numpy(rng.integers(0, 4, 600))
+    model = nn.Linear(20, 4)
+    model.load_state_dict({"weight": torch.from_numpy(rng.normal(size=(4, 20))).float(), "bias": torch.zeros(4)})
+    logits = model(features).detach()
+    residual = logits.softmax(dim=1) - nn.functional.one_hot(targets, 4)
+    gradients = (residual[:, :, None] * features[:, None, :]).flatten(1).double().numpy()  # samples x weights
+    bound = TASK.gradient_norm_bound(logits, targets).double().numpy()
+    true = np.linalg.norm(gradients, axis=1)
+    assert np.corrcoef(bound, true)[0, 1] > 0.9
+    p = bound / bound.sum()
+    weights = Unbiased().weights(p, 600)
+    assert weights is not None
+    np.testing.assert_allclose((p * weights) @ gradients, gradients.mean(axis=0), atol=1e-12)
+
+    def variance(probability: npt.NDArray[np.float64], scaled: npt.NDArray[np.float64]) -> float:
+        mean = probability @ scaled
+        return float(probability @ ((scaled - mean) ** 2).sum(axis=1))
+
+    uniform = variance(np.full(600, 1 / 600), gradients)
+    assert variance(p, weights[:, None] * gradients) < 0.9 * uniform
+    assert variance(p, gradients) > 1.1 * uniform
