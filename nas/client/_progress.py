@@ -54,12 +54,14 @@ class ProgressDisplay:
 
     def tell(self, message: Message) -> None:
         """An event that is worth a line of its own."""
-        if not self.shown or self._console is None:
+        if not self.shown:
             return
         data = message.data.get("data") or {}
         is_loud = message.type == "log" and data.get("level") in _LOUD
         if is_loud or message.type == "lease":
-            self._console.print(f"{message.type}: {data.get('message', '')}", markup=False, highlight=False)
+            self._console.print(
+                f"{message.type}: {data.get('message', '')}", markup=False, highlight=False, soft_wrap=True
+            )
 
     def wants_front(self, message: Message) -> bool:
         """Whether the front should be asked for: it may have grown, and was not asked for just now."""
@@ -98,12 +100,16 @@ class ProgressDisplay:
     def _print_line(self) -> None:
         key = (self.job.state.value, _phase(self.job))
         now = time.monotonic()
-        if self._console is None or (key == self._line and now - self._line_at < _LINE_SECONDS):
+        if key == self._line and now - self._line_at < _LINE_SECONDS:
             return
         self._line, self._line_at = key, now
         share = f"{self.job.progress.fraction:.0%}"
         parts = (f"{self.job.name}: {_phase(self.job)}", share, counters(self.job), self._best, _left(self.job))
-        self._console.print("  ".join(part for part in parts if part), markup=False, highlight=False)
+        self._say("  ".join(part for part in parts if part))
+
+    def _say(self, line: str) -> None:
+        if self._console:
+            self._console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 def counters(job: Job) -> str:

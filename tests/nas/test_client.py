@@ -644,3 +644,22 @@ JOB = Job.model_validate(
         "created_at": "2026-01-01T00:00:00Z",
     }
 ).model_dump_json()
+
+
+def test_the_documentation_names_every_method_and_no_other() -> None:
+    import re
+
+    from nas import client as door
+    from tests.conftest import ROOT
+
+    text = (ROOT / "docs" / "client.md").read_text(encoding="utf-8")
+    named = set(re.findall(r"`(?:\w+\.)?(\w+)\(", text)) | set(re.findall(r"`(\w+)`", text))
+    public = {
+        name
+        for owner in (door.Client, door.JobHandle, door.CandidateHandle, door.CandidateList)
+        for name in vars(owner)
+        if not name.startswith("_")
+    }
+    called = set(re.findall(r"`\.?(?:\w+\.)?(\w+)\(", text))
+    assert public - named - called - {"url"} == set()
+    assert {name for name in called if name.islower()} - public == set()

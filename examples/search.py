@@ -1,0 +1,13 @@
+"""A first search from Python: submit, wait, look at the candidates, plot the front, export the best network."""
+
+from pathlib import Path
+
+from nas.client import Client
+
+with Client() as client:  # the service at NAS_URL, else one that starts and ends with this block
+    job = client.submit(Path(__file__).with_name("digits.yaml"))
+    job.wait(raise_on_failure=True)  # a progress bar
+    table = job.candidates().to_pandas()
+    print(table.sort_values("accuracy@supernet", ascending=False).head())
+    job.figure("pareto").write_html("front.html", include_plotlyjs=True)
+    print("saved", job.best().export("best.onnx", overwrite=True), "and front.html")
