@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 Weights = Literal["trained", "inherited"]
 _PARITY_IMAGES = 64
+_WEIGHTS = "weights"
 
 
 class DeliverStage:
@@ -76,35 +77,50 @@ def deliver(
         ExportError: a format cannot be made, or differs from the network by more than 1e-4.
         Cancelled: the unit has to be given back.
     """
-    metrics: dict[str, float] = {}
-    if weights == "trained":
-        network, metrics = _trained(context, architecture)
+    known = _delivered_before(context, architecture, weights)
+    if known:
+        network = _load(context, architecture, known)
+    elif weights == "trained":
+        network, known = _train(context, architecture)
     else:
-        network = _inherited(context, architecture)
-    card = _card(context, architecture, weights, metrics)
-    parity, artifacts = _export(context, network, formats, card)
-    return Delivery(
-        digest=architecture.digest,
-        text=architecture.text,
-        weights=weights,
-        metrics=metrics,
-        parity=parity,
-        artifacts=artifacts,
+        network, known = _inherit(context, architecture)
+    parity, artifacts = _export(context, network, formats, _card(context, known))
+    return known.model_copy(
+        update={"parity": {**known.parity, **parity}, "artifacts": {**known.artifacts, **artifacts}}
     )
 
 
-def _inherited(context: UnitContext, architecture: Architecture) -> nn.Module:
+def _delivered_before(context: UnitContext, architecture: Architecture, weights: Weights) -> Delivery | None:
+    """What this job delivered of this architecture, so that nothing is trained, or looked at, twice."""
+    deliveries = context.journal.job().deliveries
+    return next((d for d in deliveries if d.digest == architecture.digest and d.weights == weights), None)
+
+
+def _load(context: UnitContext, architecture: Architecture, known: Delivery) -> nn.Module:
+    """The delivered network, from its kept weights."""
+    from safetensors.torch import load_file
+
+    from nas.training import to_device, track_statistics
+
+    network = track_statistics(context.bench.space.build(architecture))
+    network.load_state_dict(load_file(context.artifacts.path(known.artifacts[_WEIGHTS])))
+    return to_device(network, context.bench.device).eval()
+
+
+def _inherit(context: UnitContext, architecture: Architecture) -> tuple[nn.Module, Delivery]:
     """The network with the supernet's weights and fixed statistics, without training."""
     from nas.training import recalibrate
 
     bench = context.bench
-    return recalibrate(
-        bench.supernet().extract(architecture), bench.dataset, device=bench.device, seed=context.spec.seed
-    )
+    network = bench.supernet().extract(architecture)
+    recalibrate(network, bench.dataset, device=bench.device, seed=context.spec.seed)
+    return network, Delivery(digest=architecture.digest, text=architecture.text, weights="inherited")
 
 
-def _trained(context: UnitContext, architecture: Architecture) -> tuple[nn.Module, dict[str, float]]:
-    """The network trained on train + valid, and what it does on the test split."""
+def _train(context: UnitContext, architecture: Architecture) -> tuple[nn.Module, Delivery]:
+    """The network trained on train + valid, its weights kept, and what it does on the test split."""
+    from safetensors.torch import save_file
+
     from nas.training import evaluate_network, train_network
 
     spec, bench = context.spec, context.bench
@@ -114,12 +130,10 @@ def _trained(context: UnitContext, architecture: Architecture) -> tuple[nn.Modul
         [Proposal(text=architecture.text, digest=architecture.digest, fidelity=fidelity, reason="deliver")]
     )
     network = bench.space.build(architecture, seed=stream_seed(spec.seed, "deliver", architecture.digest) % 2**32)
-    images = np.concatenate([bench.dataset.train.images, bench.dataset.valid.images])
-    labels = np.concatenate([bench.dataset.train.labels, bench.dataset.valid.labels])
     summary = train_network(
         network,
-        images,
-        labels,
+        np.concatenate([bench.dataset.train.images, bench.dataset.valid.images]),
+        np.concatenate([bench.dataset.train.labels, bench.dataset.valid.labels]),
         bench.dataset,
         bench.task,
         spec.deliver.training,
@@ -132,11 +146,20 @@ def _trained(context: UnitContext, architecture: Architecture) -> tuple[nn.Modul
     )
     if not summary.finished:
         raise context.leave()
+    file = context.scratch / f"{architecture.digest}.safetensors"
+    save_file({name: tensor.cpu().contiguous() for name, tensor in network.state_dict().items()}, file)
+    artifact = context.artifacts.put(file, kind=_WEIGHTS, name=file.name, meta={"digest": architecture.digest})
     test = bench.dataset.load_test()
     metrics = evaluate_network(network, test.images, test.labels, bench.dataset, bench.task, device=bench.device)
     measured = {f"test_{name}": value for name, value in metrics.items()}
     _settle(context, architecture, measured, fidelity, time.monotonic() - began)
-    return network, measured
+    return network, Delivery(
+        digest=architecture.digest,
+        text=architecture.text,
+        weights="trained",
+        metrics=measured,
+        artifacts={_WEIGHTS: artifact.artifact_id},
+    )
 
 
 def _settle(
@@ -188,22 +211,22 @@ def _export(
     return parity, artifacts
 
 
-def _card(
-    context: UnitContext, architecture: Architecture, weights: Weights, metrics: dict[str, float]
-) -> dict[str, Any]:
+def _card(context: UnitContext, delivery: Delivery) -> dict[str, Any]:
     """What the model card says of a network: everything that is known, with its level."""
     from nas.training import code_version
 
-    found = [c for c in context.view.candidates() if c.digest == architecture.digest]
+    spec = context.spec
+    architecture = context.bench.space.parse(delivery.text)
+    found = [c for c in context.view.candidates() if c.digest == delivery.digest]
     known: dict[str, float] = dict(found[0].values) if found else {}
     return {
         "architecture": architecture.to_json(),
-        "space": context.spec.space.model_dump(mode="json"),
-        "weights": weights,
-        "metrics": {**known, **{f"{name}@full": value for name, value in metrics.items()}},
+        "space": spec.space.model_dump(mode="json"),
+        "weights": delivery.weights,
+        "metrics": {**known, **{f"{name}@full": value for name, value in delivery.metrics.items()}},
         "dataset": {"name": context.bench.dataset.name, "digest": context.bench.dataset.digest},
-        "training": context.spec.deliver.training.model_dump(mode="json") if weights == "trained" else None,
-        "job": {"id": context.job.job_id, "name": context.job.name, "spec": context.spec.to_mapping()},
+        "training": spec.deliver.training.model_dump(mode="json") if delivery.weights == "trained" else None,
+        "job": {"id": context.job.job_id, "name": context.job.name, "spec": spec.to_mapping()},
         "code": code_version(),
     }
 

@@ -114,6 +114,8 @@ class Search:
         if not proposals:
             return f"all {self.history.num_distinct} architectures of the space were proposed"
         evaluations = self.context.journal.propose(proposals)
+        if not evaluations:
+            return "the searcher proposed nothing but what was proposed before"
         self.history.extend(evaluations, self.context.bench.space)
         self.measure(evaluations)
         return None
