@@ -14,7 +14,14 @@ from tests.rules._sources import dotted, files, functions, name, tree
 
 HOME = "searchspaces/_errors.py"
 # Process edges: where one failing unit of work, request or plug-in must not take the process with it.
-EDGES = frozenset({"api/tracing.py::Tracing.__call__", "api/worker.py::WorkerLoop.do"})
+EDGES = frozenset(
+    {
+        "api/plugin_checks.py::check",
+        "api/plugin_checks.py::find",
+        "api/tracing.py::Tracing.__call__",
+        "api/worker.py::WorkerLoop.do",
+    }
+)
 
 
 def new_exceptions(syntax: ast.AST, known: frozenset[str]) -> list[str]:
