@@ -184,6 +184,11 @@ def _refused(request: Request, error: Exception) -> Response:
         raise error
     code = getattr(error, "code", _CODE_OF_STATUS.get(error.status_code, "REFUSED"))
     detail = str(error.detail)
+    if error.status_code == 400 and not isinstance(error, Refusal):  # how FastAPI tells of a body that is no text
+        unreadable = Violation("(body)", "unreadable bytes", "a JSON document in UTF-8")
+        return problem_response(
+            request_id_of(request), 422, "INVALID_REQUEST", str(unreadable), violations=[unreadable]
+        )
     if error.status_code in (404, 405) and not isinstance(error, Refusal):
         detail = f"{request.method} {request.url.path} is no route of this service; /openapi.json lists them."
     return problem_response(

@@ -61,6 +61,7 @@ def _with_problems(document: dict[str, Any], settings: Settings) -> dict[str, An
     schemas = document.setdefault("components", {}).setdefault("schemas", {})
     schemas.pop("HTTPValidationError", None)
     schemas.pop("ValidationError", None)
+    schemas["PluginRef"] = {"anyOf": [{"type": "string", "minLength": 1, "maxLength": 200}, schemas["PluginRef"]]}
     for path in document["paths"].values():
         for method, operation in path.items():
             _complete(operation, is_unsafe=method != "get", is_open=settings.is_open)

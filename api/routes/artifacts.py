@@ -50,7 +50,9 @@ def content(
     artifact_id: ArtifactId,
     store: StoreDep,
     range_: Annotated[str | None, Header(alias="Range", max_length=500, description="Parts to send.")] = None,
-    if_none_match: Annotated[str | None, Header(alias="If-None-Match", max_length=1000)] = None,
+    if_none_match: Annotated[
+        str | None, Header(alias="If-None-Match", max_length=1000, description="ETag at hand.")
+    ] = None,
 ) -> Response:
     """The file. Its content never changes, so its ETag is its id; a broken download goes on with `Range`."""
     info = store.artifact(artifact_id)

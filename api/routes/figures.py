@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Annotated, Literal
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Path, Query
 from starlette.responses import Response
 
 from api.dependencies import READ, DigestOrBest, JobId, StoreDep
@@ -22,6 +22,9 @@ router = APIRouter(prefix="/v1/jobs/{job_id}", tags=["figures"])
 
 _EVENTS_A_PAGE = 10_000
 
+FigureName = Annotated[
+    Literal["pareto", "hypervolume", "training", "paths"], Path(description="Which figure, as described above.")
+]
 Sample = Annotated[int, Query(ge=0, le=20_000, description="Most candidates drawn beside the front (pareto).")]
 
 
@@ -32,9 +35,7 @@ Sample = Annotated[int, Query(ge=0, le=20_000, description="Most candidates draw
     response_class=Response,
     responses={200: FIGURE_RESPONSE, **problems(404, 422)},
 )
-def figure(
-    job_id: JobId, name: Literal["pareto", "hypervolume", "training", "paths"], store: StoreDep, sample: Sample = 2000
-) -> Response:
+def figure(job_id: JobId, name: FigureName, store: StoreDep, sample: Sample = 2000) -> Response:
     """A plotly figure: `pareto` front over a sample of the candidates, `hypervolume` over the evaluations, supernet
     `training`, or distribution of `paths`. The `customdata` of a point is the digest of its candidate."""
     match name:

@@ -204,6 +204,53 @@ def test_plugins_are_listed_by_kind() -> None:
     assert "no kind" in nas(None, "plugins", "list", "nosuch", code=2).stderr
 
 
+PLUGIN = """
+from nas.resources import Proposal
+from nas.searchers import Searcher, proposal, unseen
+from searchspaces import Config, Plugin
+
+
+class Stubborn(Searcher):
+    def __init__(self, config, space, objectives):
+        super().__init__(space, objectives)
+
+    def ask(self, history, n, rng):
+        return [proposal(self.space.sample(rng)) for _ in range(n)]
+
+
+PLUGIN = Plugin(name="stubborn", description="Proposes anything", source="nobody", create=Stubborn, Config=Config)
+"""
+
+
+def test_a_plugin_is_checked_by_kind_and_name_or_module() -> None:
+    assert "searchers:random: keeps the contract" in nas(None, "plugins", "check", "searchers:random").stdout
+    assert "tasks:classification: keeps the contract" in nas(None, "plugins", "check", "tasks").stdout
+    assert "keeps the contract" in nas(None, "plugins", "check", "nas.searchers.random").stdout
+
+
+def test_a_plugin_that_breaks_its_contract_is_told_what(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "stubborn.py").write_text(PLUGIN)
+    (tmp_path / "raising.py").write_text("1 / 0")
+    monkeypatch.syspath_prepend(tmp_path)
+    told = nas(None, "plugins", "check", "stubborn", code=1).stdout
+    assert told.startswith("searchers:stubborn: ")
+    assert "keeps" not in told
+    assert "ZeroDivisionError" in nas(None, "plugins", "check", "raising", code=1).stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        (["nosuch.module"], 1, "no module"),
+        (["json"], 1, "no PLUGIN"),
+        (["searchers:nosuch"], 1, "nosuch"),
+        (["searchers:random", "--config", "text"], 2, "no mapping"),
+    ],
+)
+def test_a_check_of_nothing_is_refused(words: list[str], code: int, said: str) -> None:
+    assert said in nas(None, "plugins", "check", *words, code=code).stderr
+
+
 # --- the whole run ----------------------------------------------------------------------------------------------------
 
 

@@ -63,8 +63,8 @@ def test_unknown_keys_and_wrong_types_are_named_together(service: Running) -> No
     assert {v["field"] for v in body["violations"]} == {"dataset", "datset", "batch"}
 
 
-@pytest.mark.parametrize("body", ["{", "[1, 2]", '"text"', "null", ""])
-def test_a_body_that_is_no_mapping_is_refused(service: Running, body: str) -> None:
+@pytest.mark.parametrize("body", [b"{", b"[1, 2]", b'"text"', b"null", b"", b"\xff\xfe", b"[" * 100_000])
+def test_a_body_that_is_no_mapping_is_refused(service: Running, body: bytes) -> None:
     answer = service.http.post("/v1/jobs", content=body, headers={"Content-Type": "application/json"})
     problem(answer, 422, "INVALID_REQUEST")
 
