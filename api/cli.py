@@ -334,6 +334,30 @@ def plugins_list(
     print_json(found) if as_json else print_plugins(found)
 
 
+@plugins.command("check")
+def plugins_check(
+    reference: Annotated[
+        str, typer.Argument(metavar="MODULE", help="A module with a PLUGIN, KIND:NAME, or a kind for all of it.")
+    ],
+    *,
+    config: Annotated[str, typer.Option(metavar="YAML", help="Settings to check it with: {path: data.npz}.")] = "{}",
+) -> None:
+    """Run the contract of its kind on a plug-in, as the tests do, and say what it breaks."""
+    import yaml
+
+    settings = yaml.safe_load(config)
+    if not isinstance(settings, dict):
+        raise typer.BadParameter(f"{config!r} is no mapping, such as {{path: data.npz}}.")
+    checks = _server_part("api.plugin_checks")
+    is_broken = False
+    for found in checks.find(reference):
+        broken = checks.check(found, settings)
+        is_broken = is_broken or broken is not None
+        typer.echo(f"{found.kind}:{found.plugin.name}: {'keeps the contract' if broken is None else broken}")
+    if is_broken:
+        raise typer.Exit(1)
+
+
 # --- inside -----------------------------------------------------------------------------------------------------------
 
 

@@ -59,9 +59,7 @@ class ProgressDisplay:
         data = message.data.get("data") or {}
         is_loud = message.type == "log" and data.get("level") in _LOUD
         if is_loud or message.type == "lease":
-            self._console.print(
-                f"{message.type}: {data.get('message', '')}", markup=False, highlight=False, soft_wrap=True
-            )
+            self._say(f"{message.type}: {data.get('message', '')}")
 
     def wants_front(self, message: Message) -> bool:
         """Whether the front should be asked for: it may have grown, and was not asked for just now."""

@@ -14,7 +14,9 @@ if TYPE_CHECKING:
     from nas.testing._datasets import check_dataset as check_dataset
     from nas.testing._datasets import check_task as check_task
     from nas.testing._evaluators import check_evaluator as check_evaluator
+    from nas.testing._evaluators import small_bench as small_bench
     from nas.testing._plugins import check_plugin as check_plugin
+    from nas.testing._plugins import check_record as check_record
     from nas.testing._recipes import check_recipe as check_recipe
     from nas.testing._searchers import check_searcher as check_searcher
     from nas.testing._spaces import check_space as check_space
@@ -25,9 +27,11 @@ _HOMES = {
     "check_evaluator": "_evaluators",
     "check_plugin": "_plugins",
     "check_recipe": "_recipes",
+    "check_record": "_plugins",
     "check_searcher": "_searchers",
     "check_space": "_spaces",
     "check_task": "_datasets",
+    "small_bench": "_evaluators",
 }
 
 __all__ = [
@@ -36,9 +40,11 @@ __all__ = [
     "check_evaluator",
     "check_plugin",
     "check_recipe",
+    "check_record",
     "check_searcher",
     "check_space",
     "check_task",
+    "small_bench",
 ]
 
 
