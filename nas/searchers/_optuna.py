@@ -23,7 +23,9 @@ if TYPE_CHECKING:
 
 MakeSampler = Callable[[int], "BaseSampler"]
 
-_ASKS = 8  # draws of the sampler for one proposal before a mutant of the last draw is taken
+_ASKS = 8
+"""Draws for one proposal before a mutant of the last one is taken. Two equal draws end it too: TPE over several
+objectives draws the same again whatever its seed."""
 
 
 class OptunaSearcher(Searcher):
@@ -52,19 +54,20 @@ class OptunaSearcher(Searcher):
         return proposals
 
     def _draw(self, history: History, taken: set[str], rng: Rng) -> Proposal | None:
-        known = self._study.attributes()
-        for discarded in range(_ASKS):
+        known, drawn = self._study.attributes(), list[Architecture]()
+        while len(drawn) < _ASKS and len(drawn) == len(set(drawn)):
             found = self._study.ask(self._make_sampler(int(rng.integers(2**31))))
             if not history.has_seen(found) and found.digest not in taken:
-                return self._proposal(found, "drawn by the sampler", known, discarded)
+                return self._proposal(found, "drawn by the sampler", known, len(drawn))
             self._study.discard()
-        repeated = found
+            drawn.append(found)
+        repeated = drawn[-1]
         mutant = unseen(self.space, history, taken, rng, lambda: self.space.mutate(repeated, rng))
         if mutant is None:
             self._study.forget()
             return None
         self._study.substitute(mutant)
-        return self._proposal(mutant, "mutant of a repeated draw", known, _ASKS)
+        return self._proposal(mutant, "mutant of a repeated draw", known, len(drawn))
 
     def _proposal(self, found: Architecture, reason: str, known: JsonObject, discarded: int) -> Proposal:
         memo = self._study.memo(known, discarded)
