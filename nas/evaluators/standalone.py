@@ -5,16 +5,15 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterator, Sequence
-from functools import cached_property
 from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
 from nas.evaluators._evaluator import EvaluationContext, Evaluator, Outcome, Request
 from nas.resources import Fidelity, Measurement
-from nas.spec import Training
+from nas.spec import Training, digest_of
 from nas.streams import stream_seed
-from searchspaces import Cancelled, Config, LeaseLost, MeasurementError, NASError, Plugin
+from searchspaces import Cancelled, Config, LeaseLost, MeasurementError, NASError, Plugin, StoreError
 
 if TYPE_CHECKING:
     from nas.workbench import Workbench
@@ -45,7 +44,7 @@ class StandaloneEvaluator(Evaluator):
             began = time.perf_counter()
             try:
                 measurements = self._train(request, context, done=number, total=len(requests))
-            except (Cancelled, LeaseLost):
+            except (Cancelled, LeaseLost, StoreError):
                 raise
             except (NASError, RuntimeError, ValueError) as error:
                 yield Outcome(request.evaluation_id, error=f"{type(error).__name__}: {error}")
@@ -103,21 +102,18 @@ class StandaloneEvaluator(Evaluator):
             raise MeasurementError(f"{', '.join(wrong)} of the trained network is not finite.")
         fidelity = Fidelity(level=self._config.level, resources={"epochs": options.epochs})
         return tuple(
-            Measurement(metric=name, value=value, fidelity=fidelity, context=self._context)
+            Measurement(metric=name, value=value, fidelity=fidelity, context=self._context(options))
             for name, value in values.items()
         )
 
-    @cached_property
-    def _context(self) -> dict[str, str | int | float | bool]:
+    def _context(self, options: Training) -> dict[str, str | int | float | bool]:
         from nas.training import code_version, device_name, dtype_name
 
-        training = self._config.training
         return {
             "split": "valid",
             "dataset": self._bench.dataset.digest[:16],
             "bn": "tracked",
-            "batch_size": training.batch_size,
-            "learning_rate": training.learning_rate,
+            "training": digest_of(options.model_dump(mode="json"))[:16],
             "dtype": dtype_name(self._bench.dtype),
             "device": device_name(self._bench.device),
             "code": code_version(),

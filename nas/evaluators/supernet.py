@@ -20,6 +20,7 @@ from searchspaces import (
     MeasurementError,
     NASError,
     Plugin,
+    StoreError,
 )
 
 if TYPE_CHECKING:
@@ -64,7 +65,7 @@ class SupernetEvaluator(Evaluator):
                 if live not in known:
                     known[live] = self._measure(live, context.seed)
                 measurements = self._measurements(known[live])
-            except (Cancelled, LeaseLost):
+            except (Cancelled, LeaseLost, StoreError):
                 raise
             except (NASError, RuntimeError, ValueError) as error:
                 yield Outcome(request.evaluation_id, error=f"{type(error).__name__}: {error}")

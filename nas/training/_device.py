@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from typing import Literal
@@ -71,6 +71,13 @@ def to_device(network: nn.Module, device: torch.device) -> nn.Module:
 def autocast(device: torch.device, dtype: torch.dtype) -> AbstractContextManager[object]:
     """Autocast to `dtype`; does nothing for fp32."""
     return torch.autocast(device.type, dtype=torch.bfloat16, enabled=dtype == torch.bfloat16)
+
+
+def deterministic(device: torch.device) -> AbstractContextManager[object]:
+    """Inside, convolutions on CUDA repeat bit for bit, which resuming needs; elsewhere they always do."""
+    if device.type != "cuda":
+        return nullcontext()
+    return torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True)
 
 
 def dtype_name(dtype: torch.dtype) -> str:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from nas.ports import Checkpoint, Checkpoints
 from nas.resources import JsonObject
-from nas.training._device import environment
+from nas.training._device import deterministic, environment
 from searchspaces import CheckpointError, TrainingDiverged
 
 _SAVE_EVERY = 5.0  # seconds, inside an epoch; at the end of an epoch after 1 second already
@@ -153,6 +153,15 @@ class Engine:
             TrainingDiverged: the loss was not finite again after two restarts.
             CheckpointError: the checkpoint belongs to another training.
         """
+        with deterministic(self._stepper.device):
+            return self._run(should_stop, on_step, on_epoch)
+
+    def _run(
+        self,
+        should_stop: Callable[[], bool],
+        on_step: Callable[[int, int, int], None] | None,
+        on_epoch: Callable[[EpochReport], None] | None,
+    ) -> TrainingSummary:
         stepper, total = self._stepper, self._stepper.num_epochs * self._stepper.num_steps_per_epoch
         self._resume_or_start()
         clock = _EpochClock()
