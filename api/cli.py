@@ -24,12 +24,26 @@ from api.console import (
     print_preflight,
 )
 from api.installation import check_installation, version
+from api.options import (
+    DEFAULT_PORT,
+    AsJson,
+    Folder,
+    Host,
+    JobRef,
+    LeaseSeconds,
+    Port,
+    SpecPath,
+    StoreUrl,
+    Token,
+    Url,
+    WatchParent,
+    Workers,
+    one_of,
+)
 from nas.client import Client, JobHandle
 from nas.resources import JobState
 from nas.spec import ExportFormat, JobSpec
 from searchspaces import NASError, ServiceError
-
-DEFAULT_PORT = 8421
 
 
 class _Commands(typer.core.TyperGroup):
@@ -49,24 +63,6 @@ data = typer.Typer(help="Registered data sets.", **_OPTIONS)
 plugins = typer.Typer(help="Search spaces, recipes, searchers and all other plug-ins.", **_OPTIONS)
 app.add_typer(data, name="data")
 app.add_typer(plugins, name="plugins")
-
-Url = Annotated[
-    str | None, typer.Option("--url", envvar="NAS_URL", help=f"Address of the service; else port {DEFAULT_PORT} here.")
-]
-Token = Annotated[str | None, typer.Option("--token", envvar="NAS_TOKEN", help="Bearer token.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-JobRef = Annotated[str, typer.Argument(metavar="JOB", help="Id, a unique beginning of it, or `latest`.")]
-SpecPath = Annotated[Path, typer.Argument(metavar="SPEC", help="A job spec (YAML).")]
-Host = Annotated[str | None, typer.Option(help="Address to bind.")]
-Port = Annotated[int | None, typer.Option(min=0, max=65_535, help="Port to bind; 0 takes a free one.")]
-Folder = Annotated[Path | None, typer.Option(help="Where store, artifacts and checkpoints lie.")]
-StoreUrl = Annotated[str | None, typer.Option("--store", help="SQLAlchemy URL of the store.")]
-Workers = Annotated[int | None, typer.Option(min=0, max=256, help="Worker processes to start.")]
-LeaseSeconds = Annotated[
-    float | None,
-    typer.Option(envvar="NAS_LEASE_SECONDS", min=0.5, max=3600, help="How long a silent worker keeps a unit."),
-]
-WatchParent = Annotated[bool, typer.Option("--watch-parent", hidden=True, help="End when standard input closes.")]
 
 
 @app.callback(invoke_without_command=True)
@@ -216,25 +212,14 @@ def pareto(job: JobRef, *, url: Url = None, token: Token = None, as_json: AsJson
     print_json(front) if as_json else print_front(front)
 
 
-def _known_format(value: str) -> str:
-    if value not in get_args(ExportFormat):
-        raise typer.BadParameter(f"{value!r} is not one of {', '.join(get_args(ExportFormat))}.")
-    return value
-
-
-def _known_weights(value: str | None) -> str | None:
-    if value not in (None, "trained", "inherited"):
-        raise typer.BadParameter(f"{value!r} is not one of trained, inherited.")
-    return value
-
-
 @app.command()
 def export(
     job: JobRef,
     *,
     candidate: Annotated[str, typer.Option(help="Digest of a candidate, or `best`.")] = "best",
     format: Annotated[
-        str, typer.Option(help="onnx, torch_export or pytorch.", metavar="FORMAT", callback=_known_format)
+        str,
+        typer.Option(help="onnx, torch_export or pytorch.", metavar="FORMAT", callback=one_of(*get_args(ExportFormat))),
     ] = "onnx",
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Folder (all files), or a .zip, .onnx or .pt2 file.")
@@ -244,7 +229,7 @@ def export(
         typer.Option(
             help="trained (trains first if need be) or inherited; else as delivered, or inherited.",
             metavar="WEIGHTS",
-            callback=_known_weights,
+            callback=one_of("trained", "inherited"),
         ),
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")] = False,

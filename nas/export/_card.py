@@ -167,6 +167,8 @@ def _space(card: Card) -> str:
 
 
 def _metrics(card: Card) -> str:
+    # What the final training measured is true of the trained weights alone.
+    hidden = "full" if card.get("weights") == "inherited" else ""
     rows = [_measured(measurement) for measurement in card.get("measurements", ())]
     shown = {f"{row[0]}@{row[2]}" for row in rows}
     rows += [
@@ -174,6 +176,7 @@ def _metrics(card: Card) -> str:
         for (metric, _, level), value in ((k.partition("@"), v) for k, v in card.get("metrics", {}).items())
         if f"{metric}@{level}" not in shown
     ]
+    rows = [row for row in rows if row[2] != hidden]
     if not rows:
         return "## Metrics\n\nNone were recorded."
     return (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 
@@ -23,7 +23,7 @@ from nas.resources import (
     Settlement,
     UnitPlan,
 )
-from nas.spec import ExportFormat, JobSpec
+from nas.spec import ExportFormat, JobSpec, Level
 from nas.stages._context import UnitContext
 from nas.streams import stream_seed
 from searchspaces import Architecture
@@ -219,11 +219,14 @@ def _card(context: UnitContext, delivery: Delivery) -> dict[str, Any]:
     architecture = context.bench.space.parse(delivery.text)
     found = [c for c in context.view.candidates() if c.digest == delivery.digest]
     known: dict[str, float] = dict(found[0].values) if found else {}
+    levels: tuple[Level, ...] = get_args(Level)
+    evaluations = [e for level in levels for e in context.view.settled(level) if e.proposal.digest == delivery.digest]
     return {
         "architecture": architecture.to_json(),
         "space": spec.space.model_dump(mode="json"),
         "weights": delivery.weights,
         "metrics": {**known, **{f"{name}@full": value for name, value in delivery.metrics.items()}},
+        "measurements": [m.model_dump(mode="json") for evaluation in evaluations for m in evaluation.measurements],
         "dataset": {"name": context.bench.dataset.name, "digest": context.bench.dataset.digest},
         "training": spec.deliver.training.model_dump(mode="json") if delivery.weights == "trained" else None,
         "job": {"id": context.job.job_id, "name": context.job.name, "spec": spec.to_mapping()},
