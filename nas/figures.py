@@ -263,7 +263,7 @@ def _edge_trace(
         "x": [x for x, _ in curve],
         "y": [y for _, y in curve],
         "line": {"color": color, "width": 3 if is_live else 1.5, "dash": "solid" if is_live else "dot"},
-        "opacity": 1.0 if is_live else 0.4,
+        "opacity": 1.0 if is_live else 0.55,
         "hovertemplate": tip + ("" if is_live else "<br>does not reach the output") + "<extra></extra>",
     }
 
@@ -275,10 +275,11 @@ def _arrow(curve: Sequence[_Point], color: str, *, is_live: bool) -> JsonObject:
     x0, y0 = x1 + (x0 - x1) * 0.25, y1 + (y0 - y1) * 0.25
     axes = {"xref": "x", "yref": "y", "axref": "x", "ayref": "y"}
     head = {"showarrow": True, "arrowhead": 2, "arrowsize": 1.4, "arrowwidth": 1.6, "arrowcolor": color}
-    return {"text": "", "x": x1, "y": y1, "ax": x0, "ay": y0, "opacity": 1.0 if is_live else 0.4, **axes, **head}
+    return {"text": "", "x": x1, "y": y1, "ax": x0, "ay": y0, "opacity": 1.0 if is_live else 0.55, **axes, **head}
 
 
 def _node_trace(nodes: Mapping[str, _Point], names: Mapping[str, str]) -> JsonObject:
+    is_long = len(nodes) > 6 and len({y for _, y in nodes.values()}) == 1  # a chain, whose labels would touch
     return {
         "type": "scatter",
         "mode": "markers+text",
@@ -287,7 +288,7 @@ def _node_trace(nodes: Mapping[str, _Point], names: Mapping[str, str]) -> JsonOb
         "x": [x for x, _ in nodes.values()],
         "y": [y for _, y in nodes.values()],
         "text": list(names.values()),
-        "textposition": "bottom center",
+        "textposition": ["top center" if is_long and i % 2 else "bottom center" for i in range(len(nodes))],
         "textfont": {"color": _TEXT, "size": 12},
         "cliponaxis": False,
         "marker": {"size": 18, "color": _TEXT, "line": {"width": 2, "color": "rgba(255,255,255,0.6)"}},
@@ -316,10 +317,17 @@ def _layout(*, x: str | None, y: str | None, y2: str | None = None) -> JsonObjec
         "yaxis": _axis(y),
         "legend": {"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom", "font": {"color": _TEXT}},
         "hoverlabel": {"bgcolor": "#1f2733", "bordercolor": "#1f2733", "font": {"color": "#f3f5f8"}, "align": "left"},
+        "modebar": {"bgcolor": "rgba(0,0,0,0)", "color": _GRID, "activecolor": _TEXT},
         "uirevision": "keep",
     }
     if y2:
-        layout["yaxis2"] = _axis(y2) | {"overlaying": "y", "side": "right", "showgrid": False, "rangemode": "tozero"}
+        layout["yaxis2"] = _axis(y2) | {
+            "overlaying": "y",
+            "side": "right",
+            "showgrid": False,
+            "rangemode": "tozero",
+            "tickmode": "auto",
+        }
     return layout
 
 
