@@ -7,7 +7,7 @@ import json
 import sqlite3
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -59,7 +59,7 @@ class Database:
             yield
         except (DataError, UnicodeEncodeError) as error:
             raise NotFound(f"no such thing: the name holds characters that no name has ({error})") from error
-        except StatementError as error:
+        except (StatementError, sqlite3.Error) as error:  # the latter from preparing a new connection
             raise store_error(error, str(self.engine.url.render_as_string(hide_password=True))) from error
 
 
@@ -103,17 +103,13 @@ def use_wal(engine: sa.Engine) -> None:
     """
     deadline = time.monotonic() + _BUSY_SECONDS
     while True:
-        raw = engine.raw_connection()
         try:
-            raw.cursor().execute("PRAGMA journal_mode=WAL")
-            return
-        except sqlite3.OperationalError as error:
+            with closing(engine.raw_connection()) as raw:
+                raw.cursor().execute("PRAGMA journal_mode=WAL")
+                return
+        except sqlite3.DatabaseError as error:
             if "locked" not in str(error) or time.monotonic() > deadline:
                 raise store_error(error, str(engine.url.database)) from error
-        except sqlite3.DatabaseError as error:
-            raise store_error(error, str(engine.url.database)) from error
-        finally:
-            raw.close()
         time.sleep(0.02)
 
 
@@ -150,7 +146,7 @@ def upsert(
 def insert_unless_there(connection: sa.Connection, table: sa.Table, row: Mapping[str, Any]) -> bool:
     """Insert one row; whether it was not there before."""
     statement = _insert(connection, table).values(**row).on_conflict_do_nothing()
-    return connection.execute(statement).rowcount == 1
+    return connection.execute(statement.returning(*table.primary_key)).first() is not None
 
 
 def incoming(column: sa.Column[Any]) -> sa.ColumnElement[Any]:

@@ -8,6 +8,7 @@ import sqlalchemy as sa
 from alembic.migration import MigrationContext
 from alembic.operations import Operations
 from alembic.script import ScriptDirectory
+from alembic.script.revision import RevisionError
 from alembic.util import CommandError
 
 from db._engine import Database
@@ -32,7 +33,7 @@ def migrate(database: Database) -> None:
         current = context.get_current_revision()
         try:
             missing = list(scripts.iterate_revisions("head", current or "base"))
-        except CommandError as error:
+        except (CommandError, RevisionError) as error:
             raise StoreError(
                 f"the store's schema is {current}, which this version does not know: run a newer version, "
                 "or give another folder"

@@ -14,6 +14,7 @@ from nas.resources import DatasetInfo, JsonObject, Worker
 from searchspaces import Conflict, NotFound, SpecError, Violation
 
 _GONE_AFTER = timedelta(seconds=30)
+_BEAT_EVERY = timedelta(seconds=5)
 _FORGOTTEN_AFTER = timedelta(days=1)
 _ANSWER_WITHIN = timedelta(minutes=1)
 
@@ -47,6 +48,12 @@ def beat(connection: sa.Connection, worker_id: str, unit_id: str | None, now: da
     change = sa.update(workers).where(workers.c.worker_id == worker_id).values(unit_id=unit_id, seen_at=now)
     if connection.execute(change).rowcount != 1:
         raise NotFound(f"no worker {worker_id!r}: register it again")
+
+
+def is_fresh(connection: sa.Connection, worker_id: str, unit_id: str | None, now: datetime) -> bool:
+    """Whether a beat would say nothing new: an idle worker beats several times a second, and every write is a flush."""
+    row = connection.execute(sa.select(workers).where(workers.c.worker_id == worker_id)).first()
+    return row is not None and row.unit_id == unit_id and row.seen_at > now - _BEAT_EVERY
 
 
 def all_workers(connection: sa.Connection, now: datetime) -> tuple[Worker, ...]:
@@ -134,7 +141,7 @@ def _used_otherwise(key: str) -> SpecError:
 
 def _by_state(connection: sa.Connection, state: sa.Column[Any]) -> dict[str, int]:
     rows = connection.execute(sa.select(state, sa.func.count()).group_by(state))
-    return {row[0]: row[1] for row in rows}  # noqa: C416 - rows are no pairs on SQLAlchemy 2.0
+    return {row[0]: row[1] for row in rows}
 
 
 def _worker_of(row: Row, now: datetime) -> Worker:

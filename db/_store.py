@@ -145,7 +145,14 @@ class Store:
             return next(w for w in _registers.all_workers(connection, now) if w.worker_id == worker_id)
 
     def beat(self, worker_id: str, unit_id: str | None) -> None:
-        """Say that a worker lives, and what it does. Raises NotFound."""
+        """Say that a worker lives, and what it does; written when that changed or five seconds passed.
+
+        Raises:
+            NotFound: the worker was forgotten.
+        """
+        with self._database.read() as connection:
+            if _registers.is_fresh(connection, worker_id, unit_id, self._database.now(connection)):
+                return
         with self._write() as (connection, now):
             _registers.beat(connection, worker_id, unit_id, now)
 
