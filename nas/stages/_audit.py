@@ -161,10 +161,10 @@ def _correlation(name: str, scores: npt.NDArray[np.float64], truth: npt.NDArray[
 
     return Correlation(
         ranker=name,
-        kendall=kendall(scores, truth),
-        interval=kendall_interval(scores, truth, rng=stream(seed, "trust", name)),
-        spearman=spearman(scores, truth),
-        kendall_top_decile=kendall_top_decile(scores, truth),
+        kendall=kendall(truth, scores),
+        interval=kendall_interval(truth, scores, rng=stream(seed, "trust", name)),
+        spearman=spearman(truth, scores),
+        kendall_top_decile=kendall_top_decile(truth, scores),
     )
 
 

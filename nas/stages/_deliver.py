@@ -54,6 +54,7 @@ class DeliverStage:
         delivery = deliver(context, architecture, weights, formats)
         if weights == "trained":
             context.journal.report(delivery)
+            context.journal.progress(delivered=len(context.journal.job().deliveries))
         return {"delivery": delivery.model_dump(mode="json")}
 
 
