@@ -92,8 +92,8 @@ def run_job(client: Client, seed: int, scale: Scale, folder: Path) -> Run:
     points = handle.pareto().points
     best = job.deliveries[0]
     download = folder / f"delivered-{seed}"
-    for name, artifact in best.artifacts.items():
-        client.download(artifact, download / f"{name}.zip")
+    for name in best.parity:
+        client.download(best.artifacts[name], download / f"{name}.zip")
     return Run(
         job=job,
         seconds=(job.finished_at - job.created_at).total_seconds(),

@@ -12,6 +12,7 @@ import pytest
 
 from nas.client import Client
 from nas.resources import Job, JobState
+from nas.spec import Budget
 from searchspaces import SpecError
 from tests.journeys.processes import SMALL, environment, server
 
@@ -78,15 +79,16 @@ def test_a_point_that_was_not_delivered_is_exported_with_inherited_weights(
 
 
 def test_delivered_archives_hold_card_and_script(client: Client, finished: Job, tmp_path: Path) -> None:
-    for name, artifact in finished.deliveries[0].artifacts.items():
-        file = client.download(artifact, tmp_path / f"{name}.zip")
+    (delivery,) = finished.deliveries
+    for name in delivery.parity:
+        file = client.download(delivery.artifacts[name], tmp_path / f"{name}.zip")
         names = {Path(n).name for n in zipfile.ZipFile(file).namelist()}
         assert {"README.md", "card.json", "reproduce.py"} <= names
 
 
 def test_a_raised_budget_goes_on_with_the_same_supernet(client: Client, finished: Job) -> None:
     handle = client.job(finished.job_id)
-    handle.change(budget={"evaluations": 32, "epochs": 3})
+    handle.change(budget=Budget(evaluations=32, epochs=3))
     job = handle.wait(progress=False)
     assert job.state is JobState.SUCCEEDED, job.reason
     assert job.spent.evaluations == 32
