@@ -237,6 +237,7 @@ def test_a_store_on_a_full_disk_does_not_open_and_says_why(full_disk: Path) -> N
         Store.open(f"sqlite:///{full_disk / 'nas.db'}", full_disk)
 
 
+@pytest.mark.slow
 def test_a_file_that_may_not_grow_is_an_error_of_the_store_and_leaves_the_checkpoint_before(tmp_path: Path) -> None:
     """A limit on the size of files works for every user; the kernel then says EFBIG, not ENOSPC."""
     script = """
