@@ -54,13 +54,11 @@ def assemble(
     Raises:
         DataError: a split is empty, its images differ in shape from the other's, or a class has no training image.
     """
-    train, valid = (
-        parts(split, [capped(np.arange(len(split)), split.labels, limit, seed=seed)])[0] for split in splits
-    )
-    if len(class_names) < 2:
-        raise DataError(f"{name} has {len(class_names)} class; give images of at least two.")
+    train, valid = (_limited(split, limit, seed=seed) for split in splits)
     for split, what in ((train, "train"), (valid, "valid")):
         check_split(split, len(class_names), f"the {what} split of {name}")
+    if len(class_names) < 2:
+        raise DataError(f"{name} has {len(class_names)} class; give images of at least two.")
     if train.images.shape[1:] != valid.images.shape[1:]:
         raise DataError(
             f"{name}: training images are {train.images.shape[1:]} but validation images {valid.images.shape[1:]}; "
@@ -85,6 +83,12 @@ def assemble(
         max_shift=augmentation.max_shift,
         load_test=lambda: _checked_test(load_test(), train, len(class_names), f"the test split of {name}"),
     )
+
+
+def _limited(split: Split, limit: int | None, *, seed: int) -> Split:
+    if limit is None or len(split) <= limit:
+        return split
+    return parts(split, [capped(np.arange(len(split)), split.labels, limit, seed=seed)])[0]
 
 
 def _checked_test(test: Split, train: Split, num_classes: int, what: str) -> Split:
@@ -156,11 +160,15 @@ def capped(indices: Integers, labels: Integers, limit: int | None, *, seed: int)
     """At most `limit` of the indices, stratified over their labels; the same for the same seed."""
     if limit is None or len(indices) <= limit:
         return indices
-    fractions = (limit / len(indices), 1 - limit / len(indices))
-    kept = stratified_split(labels[indices], fractions, stream(seed, "limit"))[0]
-    if len(kept) > limit:  # rounding, class by class
-        kept = np.sort(stream(seed, "limit", "excess").permutation(kept)[:limit])
-    return indices[kept]
+    classes, counts = np.unique(labels[indices], return_counts=True)
+    shares = counts * (limit / len(indices))
+    quotas = np.floor(shares).astype(int)
+    quotas[np.argsort(quotas - shares, kind="stable")[: limit - quotas.sum()]] += 1  # the largest remainders
+    rng = stream(seed, "limit")
+    members = [
+        rng.permutation(indices[labels[indices] == label])[:quota] for label, quota in zip(classes, quotas, strict=True)
+    ]
+    return np.sort(np.concatenate(members))
 
 
 def statistics(images: Images) -> tuple[tuple[float, ...], tuple[float, ...]]:

@@ -52,7 +52,12 @@ def create(config: Cifar10Config) -> Dataset:
             return _read(arrays, "test", labels, ids + _NUM_TRAIN, [np.arange(len(labels))])[0]
 
     return assemble(
-        "cifar10", splits, class_names, load_test=load_test, augmentation=Augmentation(flips=True, max_shift=4)
+        "cifar10",
+        splits,
+        class_names,
+        load_test=load_test,
+        augmentation=Augmentation(flips=True, max_shift=4),
+        limit=config.limit,
     )
 
 

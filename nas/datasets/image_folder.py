@@ -68,6 +68,7 @@ def create(config: ImageFolderConfig) -> Dataset:
         class_names,
         load_test=lambda: (given.get("test") or made["test"]).read(config),
         augmentation=Augmentation(config.flips, config.max_shift),
+        limit=config.limit,
     )
 
 

@@ -1,0 +1,176 @@
+"""Ranking statistics against plain definitions, and against published figures on real tables."""
+
+from __future__ import annotations
+
+from itertools import combinations
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import predictors.ranking
+from predictors.ranking import (
+    kendall,
+    kendall_interval,
+    kendall_top_decile,
+    probability_beats_random,
+    regret,
+    sparse_kendall,
+    spearman,
+    top_k,
+)
+
+pairs = st.lists(st.tuples(st.integers(0, 5), st.integers(0, 5)), min_size=2, max_size=20)
+
+
+def plain_tau(x: np.ndarray, y: np.ndarray) -> float | None:
+    products, different_x, different_y = 0.0, 0, 0
+    for i, j in combinations(range(len(x)), 2):
+        products += np.sign(x[i] - x[j]) * np.sign(y[i] - y[j])
+        different_x += x[i] != x[j]
+        different_y += y[i] != y[j]
+    return products / np.sqrt(different_x * different_y) if different_x and different_y else None
+
+
+@pytest.fixture
+def macro(data_folder: Path) -> dict[str, np.ndarray]:
+    with np.load(data_folder / "nasbench_macro.npz", allow_pickle=False) as table:
+        return {name: table[name] for name in ("arch_ops", "mean_acc", "test_acc", "flops")}
+
+
+@pytest.fixture
+def nasbench201(data_folder: Path) -> dict[str, np.ndarray]:
+    with np.load(data_folder / "nasbench201.npz", allow_pickle=False) as table:
+        return {name: table[name] for name in ("cifar10_test_acc", "cifar10_valid_acc_12ep", "flops_m")}
+
+
+@given(pairs)
+def test_kendall_is_tau_b_by_its_definition(values: list[tuple[int, int]]) -> None:
+    x, y = np.array(values, dtype=float).T
+    expected = plain_tau(x, y)
+    assert kendall(x, y) == (None if expected is None else pytest.approx(expected))
+
+
+@given(pairs)
+def test_spearman_is_the_correlation_of_mean_ranks(values: list[tuple[int, int]]) -> None:
+    x, y = np.array(values, dtype=float).T
+    if np.ptp(x) == 0 or np.ptp(y) == 0:
+        assert spearman(x, y) is None
+        return
+    ranks = [[(v < u).sum() + (v == u).sum() / 2 for u in v] for v in (x, y)]
+    assert spearman(x, y) == pytest.approx(np.corrcoef(ranks)[0, 1])
+
+
+def test_published_figures_on_nasbench_macro(macro: dict[str, np.ndarray]) -> None:
+    seeds, mean = macro["test_acc"], macro["mean_acc"]
+    assert kendall(seeds[:, 0], seeds[:, 1]) == pytest.approx(0.882, abs=5e-4)
+    assert kendall(mean, (macro["arch_ops"] > 0).sum(axis=1)) == pytest.approx(0.693, abs=5e-4)
+    assert kendall(mean, macro["flops"]) == pytest.approx(0.556, abs=5e-4)
+    best = mean >= np.sort(mean)[-657]
+    assert kendall(seeds[best, 0], seeds[best, 1]) == pytest.approx(0.187, abs=5e-4)
+
+
+def test_published_figures_on_nasbench201(nasbench201: dict[str, np.ndarray]) -> None:
+    truth, flops = nasbench201["cifar10_test_acc"], nasbench201["flops_m"]
+    assert kendall(truth, nasbench201["cifar10_valid_acc_12ep"]) == pytest.approx(0.594, abs=1e-3)
+    assert kendall(truth, flops) == pytest.approx(0.578, abs=5e-4)
+    connected = truth > 10.5
+    assert connected.sum() == 15_625 - 341
+    assert kendall(truth[connected], flops[connected]) == pytest.approx(0.582, abs=5e-4)
+    # Published as 0.085; which of those that tie with the last belong to a tenth is not said.
+    assert kendall_top_decile(truth, flops) == pytest.approx(0.085, abs=0.01)
+
+
+def test_sparse_kendall_is_kendall_when_the_bins_shrink(nasbench201: dict[str, np.ndarray]) -> None:
+    truth, flops = nasbench201["cifar10_test_acc"].astype(float) / 100, nasbench201["flops_m"]
+    assert sparse_kendall(truth, flops, bin_width=1e-9) == pytest.approx(kendall(truth, flops))
+    assert sparse_kendall(truth, flops) != pytest.approx(kendall(truth, flops), abs=1e-3)
+
+
+def test_differences_inside_a_bin_are_ties() -> None:
+    assert sparse_kendall([0.9001, 0.9002, 0.95], [2.0, 1.0, 3.0]) == kendall([0.9, 0.9, 0.95], [2.0, 1.0, 3.0])
+
+
+def test_the_interval_covers_the_tables_tau_as_often_as_it_says(nasbench201: dict[str, np.ndarray]) -> None:
+    truth, flops = nasbench201["cifar10_test_acc"], nasbench201["flops_m"]
+    whole, rng, covered = kendall(truth, flops), np.random.default_rng(0), 0
+    assert whole is not None
+    for _ in range(100):
+        chosen = rng.choice(len(truth), size=50, replace=False)
+        interval = kendall_interval(truth[chosen], flops[chosen], rng=rng, resamples=300)
+        assert interval is not None
+        covered += interval[0] <= whole <= interval[1]
+    # 95 of 100 expected, deviation 2.2.
+    assert covered >= 88
+
+
+def test_the_interval_is_that_of_resampled_architectures() -> None:
+    rng = np.random.default_rng(1)
+    x = rng.normal(size=25)
+    y = np.round(x + rng.normal(size=25), 1)
+    found = kendall_interval(x, y, rng=np.random.default_rng(2), resamples=2_000)
+    indices = np.random.default_rng(3).integers(25, size=(2_000, 25))
+    low, high = np.quantile([kendall(x[i], y[i]) for i in indices], [0.025, 0.975])
+    assert found == pytest.approx((low, high), abs=0.03)
+
+
+def test_the_linearised_interval_is_close_to_the_exact_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(1)
+    x = rng.normal(size=600)
+    y = np.round(x + rng.normal(size=600), 1)
+    exact = kendall_interval(x, y, rng=np.random.default_rng(2), resamples=300)
+    monkeypatch.setattr(predictors.ranking, "_EXACT", 256)
+    assert kendall_interval(x, y, rng=np.random.default_rng(2), resamples=300) == pytest.approx(exact, abs=0.005)
+
+
+def test_equal_generators_give_equal_intervals() -> None:
+    x, y = np.random.default_rng(0).normal(size=(2, 20))
+    first, second = (kendall_interval(x, y, rng=np.random.default_rng(7)) for _ in range(2))
+    assert first == second
+
+
+@pytest.mark.parametrize(("x", "y"), [([], []), ([1.0], [2.0]), ([1.0, 1.0, 1.0], [1.0, 2.0, 3.0])])
+def test_what_is_undefined_is_none(x: list[float], y: list[float]) -> None:
+    rng = np.random.default_rng(0)
+    assert kendall(x, y) is None
+    assert spearman(x, y) is None
+    assert sparse_kendall(x, y) is None
+    assert kendall_interval(x, y, rng=rng) is None
+    assert kendall_top_decile(x, y) is None
+    assert top_k(x, y, k=4, rng=rng) is None
+    assert regret(x, y, k=4, rng=rng) is None
+    assert probability_beats_random([], x) is None
+
+
+def test_a_top_decile_needs_a_hundred_architectures() -> None:
+    x = np.arange(100.0)
+    assert kendall_top_decile(x, x) == pytest.approx(1.0)
+    assert kendall_top_decile(x[1:], x[1:]) is None
+
+
+def test_the_top_k_are_those_predicted_best_with_their_true_values() -> None:
+    rng = np.random.default_rng(0)
+    assert top_k([1.0, 5.0, 3.0, 2.0], [4.0, 1.0, 3.0, 2.0], k=2, rng=rng) == (2.0, 3.0)
+    assert regret([1.0, 5.0, 3.0, 2.0], [4.0, 1.0, 3.0, 2.0], k=2, rng=rng) == 2.0
+
+
+def test_ties_in_a_prediction_are_broken_at_random_not_by_position() -> None:
+    truth, rng = np.arange(10.0), np.random.default_rng(0)
+    drawn = {found.best for _ in range(200) if (found := top_k(truth, np.zeros(10), k=1, rng=rng))}
+    assert drawn == set(truth)
+
+
+def test_random_beats_itself_half_of_the_time_and_an_oracle_always() -> None:
+    values = np.random.default_rng(0).integers(0, 30, size=300).astype(float)
+    assert probability_beats_random(values, values) == pytest.approx(0.5)
+    assert probability_beats_random([31.0], values) == 1.0
+    assert probability_beats_random([2.0, 2.0], [1.0, 2.0, 3.0]) == pytest.approx(0.5)
+
+
+def test_values_that_are_not_finite_or_not_paired_are_refused() -> None:
+    with pytest.raises(ValueError, match="not finite"):
+        kendall([1.0, float("nan")], [1.0, 2.0])
+    with pytest.raises(ValueError, match="2 true values but 3 predicted"):
+        spearman([1.0, 2.0], [1.0, 2.0, 3.0])
