@@ -154,6 +154,7 @@ def serve(settings: Settings, *, announce: bool = False, watch_parent: bool = Fa
 def running(settings: Settings) -> Iterator[str]:
     """The service in a thread of this process, with its worker children; yields its address."""
     with _prepared(settings) as (server, bound):
+        streams = server.config.app.state.service.streams  # type: ignore[union-attr]
         thread = threading.Thread(target=server.run, kwargs={"sockets": [bound]}, name="server", daemon=True)
         thread.start()
         try:
@@ -163,6 +164,7 @@ def running(settings: Settings) -> Iterator[str]:
                 raise ServiceError("the server did not start; its log says why.")
             yield address(bound)
         finally:
+            streams.end()  # else an open page holds the server up
             server.should_exit = True
             thread.join(2 * _GRACE_SECONDS)
 
@@ -177,8 +179,9 @@ def _prepared(settings: Settings) -> Iterator[tuple[uvicorn.Server, socket.socke
         workers = Workers(settings, settings.store_url)
         workers.start()
         try:
+            app = application(store, settings)
             config = uvicorn.Config(
-                application(store, settings),
+                app,
                 log_level="warning" if settings.log_level == "info" else settings.log_level,
                 access_log=False,
                 timeout_graceful_shutdown=2,

@@ -185,6 +185,8 @@ class Progress(Resource):
     deliveries_total: int = 0
     failures: int = 0
     infeasible: int = 0
+    hypervolume: float | None = Field(None, description="Of the front, from `reference`; None while there are too few.")
+    reference: dict[str, float] | None = Field(None, description="Objective -> where the hypervolume is measured from.")
 
 
 class Spent(Resource):

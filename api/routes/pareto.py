@@ -16,7 +16,9 @@ router = APIRouter(prefix="/v1/jobs/{job_id}/pareto", tags=["pareto"])
 @router.get("", operation_id="get_pareto", dependencies=[READ], responses=problems(404))
 def pareto(job_id: JobId, store: StoreDep) -> ParetoFront:
     """The feasible candidates that none other is better than in every objective, and their hypervolume."""
-    return store.front(job_id)
+    progress = store.job(job_id).progress
+    measured = {"hypervolume": progress.hypervolume, "reference": progress.reference}
+    return store.front(job_id).model_copy(update=measured)
 
 
 def digest_of(store: Store, job_id: str, digest: str) -> str:

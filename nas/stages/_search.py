@@ -198,6 +198,7 @@ class Search:
         job, front = self.context.journal.job(), self.context.journal.front()
         total = job.budget.evaluations
         left = max(0, total - self.num_evaluated) * self.seconds_each
+        volume, reference = self.hypervolume()
         self.context.journal.progress(
             phase=Phase.SEARCH,
             fraction=min(1.0, self.num_evaluated / total),
@@ -207,6 +208,8 @@ class Search:
             evaluations_total=total,
             failures=self.num_failed,
             infeasible=self.num_infeasible,
+            hypervolume=volume,
+            reference=reference,
         )
         self.context.journal.event(
             "evaluations",
@@ -216,20 +219,20 @@ class Search:
                 "failed": self.num_failed,
                 "infeasible": self.num_infeasible,
                 "front_size": len(front.points),
-                "hypervolume": self.hypervolume(),
+                "hypervolume": volume,
             },
         )
 
-    def hypervolume(self) -> float | None:
-        """Hypervolume of what was found; its reference is that of the first evaluations, so that it never shrinks."""
+    def hypervolume(self) -> tuple[float | None, dict[str, float] | None]:
+        """Hypervolume of what was found, and its reference: that of the first evaluations, so that it never shrinks."""
         from nas.pareto import hypervolume, hypervolume_reference, nondominated
 
-        losses = self.history.losses()
+        losses, objectives = self.history.losses(), self.history.objectives
         if len(losses) < _REFERENCE_SAMPLE:
-            return None
-        reference = hypervolume_reference(losses[:_REFERENCE_SAMPLE], self.history.objectives)
-        front = losses[nondominated(losses)]
-        return hypervolume(front, reference)
+            return None, None
+        reference = hypervolume_reference(losses[:_REFERENCE_SAMPLE], objectives)
+        signed = {o.key: float(r if o.direction == "min" else -r) for o, r in zip(objectives, reference, strict=True)}
+        return hypervolume(losses[nondominated(losses)], reference), signed
 
 
 @dataclass(frozen=True)
