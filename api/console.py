@@ -62,12 +62,13 @@ def print_job(job: Job, page: str) -> None:
     from nas.client import counters, duration
 
     spent, progress = job.spent, job.progress
+    left = None if job.state.is_terminal else progress.seconds_left
     rows = [
         ("job", job.job_id),
         ("name", job.name),
         ("state", job.state.value + (f": {job.reason}" if job.reason else "")),
         ("phase", f"{progress.phase.value}, {counters(job)}" if progress.phase else ""),
-        ("time left", duration(progress.seconds_left) if progress.seconds_left is not None else ""),
+        ("time left", duration(left) if left is not None else ""),
         ("spent", f"{spent.evaluations} evaluations, {spent.epochs} epochs, {duration(spent.wall_seconds)}"),
         ("objectives", ", ".join(f"{o.key} {o.direction}" for o in job.objectives)),
         ("space", str(job.spec.get("space", {}).get("name", ""))),
@@ -99,7 +100,7 @@ def print_outcome(handle: JobHandle, page: str) -> None:
         print(f"job {job.job_id} ended {job.state.value}" + (f": {job.reason}" if job.reason else ""))
     print_front(handle.pareto())
     for delivery in job.deliveries:
-        print(f"delivered {delivery.digest}: {_values(delivery.metrics)} ({', '.join(delivery.artifacts)})")
+        print(f"delivered {delivery.digest}: {_values(delivery.metrics)} ({', '.join(delivery.parity)})")
     if job.trust:
         print(f"trust: {job.trust.verdict}")
     print(f"page: {page}")
