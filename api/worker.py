@@ -35,6 +35,7 @@ class WorkerLoop:
     folder: Path
     device: str | None = None
     lease_seconds: float = 30.0
+    threads: int | None = None
     stop: threading.Event = field(default_factory=threading.Event)
 
     def run(self) -> None:
@@ -69,6 +70,7 @@ class WorkerLoop:
                     view=lease.view,
                     scratch=Path(folder),
                     device=self.device,
+                    max_threads=self.threads,
                     should_yield=lambda: self.stop.is_set() or heartbeat.lost.is_set(),
                 )
                 result = run_unit(context)
@@ -156,19 +158,15 @@ def run_worker(
         folder: where artifacts and checkpoints lie.
         device: `cpu` or `cuda:N`; None lets each job's spec choose.
         lease_seconds: how long a silent worker keeps a unit.
-        threads: torch's threads; None leaves torch's own choice.
+        threads: most CPU threads a unit may use; None means all cores.
         watch_parent: exit when standard input closes.
     """
     if watch_parent:
         threading.Thread(target=_exit_with_parent, name="parent-watch", daemon=True).start()
     store = Store.open(store_url, folder)
-    loop = WorkerLoop(store, folder, device=device, lease_seconds=lease_seconds)
+    loop = WorkerLoop(store, folder, device=device, lease_seconds=lease_seconds, threads=threads)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: loop.stop.set())
-    if threads:
-        import torch
-
-        torch.set_num_threads(threads)
     try:
         loop.run()
     finally:

@@ -52,6 +52,7 @@ def run_unit(context: UnitContext) -> JsonObject:
         LeaseLost: another worker has it now.
         NASError: it cannot be done, and trying again would not help.
     """
+    context.set_threads()
     return STAGES[context.unit.stage].run(context)
 
 

@@ -235,6 +235,7 @@ class PreflightReport(Resource):
     satisfiable: bool | None
     share_feasible: float | None = None
     largest_path_bytes: int | None = None
+    threads: int | None = Field(None, description="CPU threads with which a training step is fastest here.")
     train_steps: int | None = None
     expected_seconds: float | None = None
     phase_seconds: dict[str, float] = Field(default_factory=dict, description="Expected seconds of each phase.")

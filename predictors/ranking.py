@@ -61,20 +61,35 @@ def kendall_interval(
     Raises:
         ValueError: lengths differ, a value is not finite, or `level` is not between 0 and 1.
     """
-    if not 0 < level < 1:
-        raise ValueError(f"level is {level}; give a share between 0 and 1, such as 0.95.")
     x, y = _pair(truth, predicted)
-    n = len(x)
-    if n < 3 or not _varies(x, y):
+    if len(x) < 3 or not _varies(x, y):
         return None
-    weights = rng.multinomial(n, np.full(n, 1 / n), size=resamples).astype(np.float64)  # resamples x n
-    concordance, pairs_x, pairs_y = _pair_sums(x, y, weights)
-    defined = (pairs_x > 0) & (pairs_y > 0)
-    if not defined.any():
+    return _quantiles(_resampled_taus(x, y, _resamples(len(x), resamples, rng)), level)
+
+
+def kendall_difference_interval(
+    truth: npt.ArrayLike,
+    first: npt.ArrayLike,
+    second: npt.ArrayLike,
+    *,
+    rng: Rng,
+    level: float = 0.95,
+    resamples: int = 1_000,
+) -> tuple[float, float] | None:
+    """Percentile bootstrap interval of tau-b(truth, first) - tau-b(truth, second), paired: the same architectures in each.
+
+    An interval that holds 0 says that the two rankers cannot be told apart on these architectures.
+
+    None where either tau is undefined, and for fewer than three architectures.
+
+    Raises:
+        ValueError: lengths differ, a value is not finite, or `level` is not between 0 and 1.
+    """
+    (x, y), (_, z) = _pair(truth, first), _pair(truth, second)
+    if len(x) < 3 or not _varies(x, y) or not _varies(x, z):
         return None
-    taus = concordance[defined] / np.sqrt(pairs_x[defined] * pairs_y[defined])
-    low, high = np.quantile(np.clip(taus, -1.0, 1.0), [(1 - level) / 2, (1 + level) / 2])
-    return float(low), float(high)
+    weights = _resamples(len(x), resamples, rng)
+    return _quantiles(_resampled_taus(x, y, weights) - _resampled_taus(x, z, weights), level)
 
 
 def sparse_kendall(truth: npt.ArrayLike, predicted: npt.ArrayLike, *, bin_width: float = 0.001) -> float | None:
@@ -164,6 +179,31 @@ def probability_beats_random(found: npt.ArrayLike, random: npt.ArrayLike) -> flo
         return None
     below, up_to = np.searchsorted(theirs, ours, side="left"), np.searchsorted(theirs, ours, side="right")
     return float((below + up_to).mean() / (2 * len(theirs)))
+
+
+def _resamples(n: int, resamples: int, rng: Rng) -> Floats:
+    """How often each architecture is drawn in each resample, `resamples x n`."""
+    return rng.multinomial(n, np.full(n, 1 / n), size=resamples).astype(np.float64)
+
+
+def _resampled_taus(x: Floats, y: Floats, weights: Floats) -> Floats:
+    """tau-b of every resample, `resamples`; masked out (as NaN, never shown) where a resample holds no differing pair."""
+    concordance, pairs_x, pairs_y = _pair_sums(x, y, weights)
+    defined = (pairs_x > 0) & (pairs_y > 0)
+    taus = np.full(len(weights), np.nan)
+    taus[defined] = concordance[defined] / np.sqrt(pairs_x[defined] * pairs_y[defined])
+    return np.clip(taus, -1.0, 1.0)
+
+
+def _quantiles(values: Floats, level: float) -> tuple[float, float] | None:
+    """The middle `level` of the values that are defined; None when none is."""
+    if not 0 < level < 1:
+        raise ValueError(f"level is {level}; give a share between 0 and 1, such as 0.95.")
+    defined = values[~np.isnan(values)]
+    if len(defined) == 0:
+        return None
+    low, high = np.quantile(defined, [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)
 
 
 def _pair_sums(x: Floats, y: Floats, weights: Floats) -> tuple[Floats, Floats, Floats]:

@@ -62,11 +62,11 @@ class ProgressDisplay:
             self._say(f"{message.type}: {data.get('message', '')}")
 
     def wants_front(self, message: Message) -> bool:
-        """Whether the front should be asked for: it may have grown, and was not asked for just now."""
-        if not self.shown or message.type not in ("evaluations", "front"):
+        """Whether the front should be asked for: it may have grown, and was not asked for just now, or a phase ended."""
+        if not self.shown or message.type not in ("evaluations", "front", "phase"):
             return False
         now = time.monotonic()
-        if now - self._front_at < _FRONT_SECONDS:
+        if message.type != "phase" and now - self._front_at < _FRONT_SECONDS:
             return False
         self._front_at = now
         return True

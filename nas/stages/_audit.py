@@ -30,6 +30,8 @@ from nas.stages._context import UnitContext
 from nas.stages._search import free_costs
 from nas.streams import stream
 
+Scores = npt.NDArray[np.float64]
+
 _PER_UNIT = 8
 _ENOUGH = 30
 _TRUTH = "accuracy@short"
@@ -138,7 +140,7 @@ def trust_report(view: JobView, spec: JobSpec) -> TrustReport:
     rows = [c for c in view.candidates() if _TRUTH in c.values]
     truth = np.array([c.values[_TRUTH] for c in rows])
     level = EVALUATORS[spec.evaluator.name].flags["level"]
-    rankers: dict[str, npt.NDArray[np.float64]] = {}
+    rankers: dict[str, Scores] = {}
     for name, key, sign in (
         (f"accuracy@{level}", f"accuracy@{level}", 1.0),
         (f"-loss@{level}", f"loss@{level}", -1.0),
@@ -150,13 +152,13 @@ def trust_report(view: JobView, spec: JobSpec) -> TrustReport:
     correlations = tuple(_correlation(name, scores, truth, spec.seed) for name, scores in rankers.items())
     return TrustReport(
         audited=len(rows),
-        verdict=_verdict(correlations, len(rows)),
+        verdict=_verdict(correlations, rankers, truth, spec.seed),
         truth=f"validation accuracy after {spec.audit.training.epochs} epochs of training alone",
         rankers=correlations,
     )
 
 
-def _correlation(name: str, scores: npt.NDArray[np.float64], truth: npt.NDArray[np.float64], seed: int) -> Correlation:
+def _correlation(name: str, scores: Scores, truth: Scores, seed: int) -> Correlation:
     from predictors.ranking import kendall, kendall_interval, kendall_top_decile, spearman
 
     return Correlation(
@@ -168,19 +170,23 @@ def _correlation(name: str, scores: npt.NDArray[np.float64], truth: npt.NDArray[
     )
 
 
-def _verdict(rankers: Sequence[Correlation], num_audited: int) -> str:
-    """In words, against the best free baseline."""
-    if num_audited < _ENOUGH:
-        return (
-            f"too few: {num_audited} audited networks, {_ENOUGH} are needed to say how far the ranking can be trusted"
-        )
-    used, *others = rankers
-    free = [r for r in others if r.ranker in free_costs() and r.kendall is not None]
-    if used.kendall is None or not free:
+def _verdict(correlations: Sequence[Correlation], rankers: dict[str, Scores], truth: Scores, seed: int) -> str:
+    """In words: the ranker that was used against the best free baseline, paired on the same networks."""
+    from predictors.ranking import kendall_difference_interval
+
+    if len(truth) < _ENOUGH:
+        return f"too few: {len(truth)} audited networks, {_ENOUGH} are needed to say how far the ranking can be trusted"
+    taus = {c.ranker: c.kendall for c in correlations if c.kendall is not None}
+    used = correlations[0].ranker
+    free = [name for name in free_costs() if name in taus]
+    if used not in taus or not free:
         return "undefined: the audited networks, or their scores, do not differ"
-    best = max(free, key=lambda r: r.kendall or 0.0)
-    how = "better than" if used.kendall > (best.kendall or 0.0) else "no better than"
+    best = max(free, key=lambda name: taus[name])
+    rng = stream(seed, "trust", "difference")
+    interval = kendall_difference_interval(truth, rankers[used], rankers[best], rng=rng)
+    low, high = interval or (0.0, 0.0)
+    how = "better than" if low > 0 else "worse than" if high < 0 else "neither clearly better nor worse than"
     return (
-        f"{used.ranker} ranks {how} counting {best.ranker} "
-        f"(Kendall tau {used.kendall:.2f} against {best.kendall:.2f}, {num_audited} audited networks)"
+        f"{used} ranks {how} counting {best}: Kendall tau {taus[used]:.2f} against {taus[best]:.2f} "
+        f"on {len(truth)} audited networks, difference {low:+.2f} to {high:+.2f} (95 %)"
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
@@ -27,6 +28,7 @@ class UnitContext:
     view: JobView
     scratch: Path
     device: str | None = None
+    max_threads: int | None = None
     should_yield: Callable[[], bool] = lambda: False
 
     @cached_property
@@ -50,6 +52,15 @@ class UnitContext:
         outputs = self.view.results(Phase.SUPERNET)
         file = self.artifacts.path(outputs[-1]["artifact_id"]) if outputs else None
         return Workbench(self.spec, supernet_file=file, device=self.device)
+
+    def set_threads(self) -> None:
+        """Use as many CPU threads as preflight found fastest: more of them make small networks slower."""
+        import torch
+
+        allowed = self.max_threads or os.cpu_count() or 1
+        results = self.view.results(Phase.PREFLIGHT)
+        wanted = results[-1].get("threads") if results else None
+        torch.set_num_threads(min(wanted or allowed, allowed))
 
     def control(self) -> Control:
         """What the user wants; a worker that is to shut down reads as PAUSE."""

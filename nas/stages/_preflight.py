@@ -7,7 +7,7 @@ import statistics
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from nas.evaluators import REGISTRY as EVALUATORS
 from nas.ports import JobView
@@ -27,6 +27,7 @@ _MEASURED_SAMPLE = 10
 _EXHAUSTIVE = 20_000
 _TIMED_PATHS = 8
 _TRAINING_SHARE = 0.5
+_THREADS_MUST_GAIN = 1.1
 
 
 class PreflightStage:
@@ -49,7 +50,7 @@ class PreflightStage:
             raise InfeasibleSpace("the constraints cannot be met: " + "; ".join(report.notes) + ".")
         epochs = (report.train_steps or 0) // steps_per_epoch(context.spec, len(context.bench.dataset.train))
         context.journal.progress(fraction=1.0, seconds_left=report.expected_seconds, epochs_total=epochs)
-        return {"epochs": epochs}
+        return {"epochs": epochs, "threads": report.threads}
 
 
 def steps_per_epoch(spec: JobSpec, num_samples: int) -> int:
@@ -81,7 +82,8 @@ def preflight(spec: JobSpec, *, bench: Workbench | None = None) -> PreflightRepo
 
     bench = bench or Workbench(spec)
     survey = _Survey.of(spec, bench)
-    step_seconds, memory = _time_paths(spec, bench)
+    timing = _time_paths(spec, bench)
+    step_seconds = timing.step_seconds
     per_epoch = steps_per_epoch(spec, len(bench.dataset.train))
     notes = survey.why()
     epochs, limit = spec.budget.epochs, spec.budget.wall_time
@@ -94,7 +96,8 @@ def preflight(spec: JobSpec, *, bench: Workbench | None = None) -> PreflightRepo
         costs=survey.ranges(),
         satisfiable=survey.satisfiable,
         share_feasible=survey.share_feasible,
-        largest_path_bytes=memory,
+        largest_path_bytes=timing.largest_path_bytes,
+        threads=timing.threads,
         train_steps=epochs * per_epoch,
         expected_seconds=sum(seconds.values()),
         phase_seconds=seconds,
@@ -185,17 +188,24 @@ def _is_measured(metric: str) -> bool:
     return bool(REGISTRY[metric].flags["measured"])
 
 
-def _time_paths(spec: JobSpec, bench: Workbench) -> tuple[float, int]:
-    """Median seconds of a training step over random paths, and bytes that the largest path's step holds."""
+class _Timing(NamedTuple):
+    """A training step over random paths (median seconds), with the fastest number of threads; None where on CUDA."""
+
+    step_seconds: float
+    threads: int | None
+    largest_path_bytes: int
+
+
+def _time_paths(spec: JobSpec, bench: Workbench) -> _Timing:
+    """Time one training step with one thread and with all there are, and count what the largest path's step holds."""
     import torch
 
     from nas.training import DeviceData
 
     supernet = bench.space.supernet(seed=spec.seed).to(bench.device)
-    data = DeviceData(bench.dataset.train.images, bench.dataset.train.labels, bench.dataset, bench.device)
-    num_images = min(spec.supernet.batch_size, len(bench.dataset.train))
-    x, y = data.batch(torch.arange(num_images))
-    rng = stream(spec.seed, "preflight", "paths")
+    data = DeviceData.of(bench.dataset.train, bench.dataset, bench.device)
+    x, y = data.batch(torch.arange(min(spec.supernet.batch_size, len(bench.dataset.train))))
+    paths = [bench.space.sample(stream(spec.seed, "preflight", "path", i)) for i in range(_TIMED_PATHS)]
     held = 0
 
     def count(tensor: torch.Tensor) -> torch.Tensor:
@@ -203,21 +213,26 @@ def _time_paths(spec: JobSpec, bench: Workbench) -> tuple[float, int]:
         held += tensor.numel() * tensor.element_size()
         return tensor
 
-    def step(path: Architecture) -> None:
+    def step(path: Architecture) -> float:
+        began = time.perf_counter()
         torch.autograd.backward(bench.task.losses(supernet(x, path), y).mean())
         supernet.zero_grad(set_to_none=True)
+        if bench.device.type == "cuda":
+            torch.cuda.synchronize(bench.device)
+        return time.perf_counter() - began
 
     with torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor):
         step(bench.space.extremes().largest)
-    seconds = []
-    for _ in range(_TIMED_PATHS):
-        began = time.perf_counter()
-        step(bench.space.sample(rng))
-        if bench.device.type == "cuda":
-            torch.cuda.synchronize(bench.device)
-        seconds.append(time.perf_counter() - began)
+    all_threads = torch.get_num_threads()
+    seconds = {}
+    for threads in sorted({1, all_threads} if bench.device.type == "cpu" else {all_threads}):
+        torch.set_num_threads(threads)
+        seconds[threads] = statistics.median([step(path) for path in (*paths, *paths)][len(paths) :])
+    torch.set_num_threads(all_threads)
+    best = min(seconds, key=lambda threads: seconds[threads] * (1 if threads == 1 else _THREADS_MUST_GAIN))
     weights = sum(parameter.numel() * parameter.element_size() for parameter in supernet.parameters())
-    return statistics.median(seconds), held + 3 * weights  # weights, gradients, momentum
+    largest = held + 3 * weights  # weights, gradients, momentum
+    return _Timing(seconds[best], best if bench.device.type == "cpu" else None, largest)
 
 
 def _phase_seconds(spec: JobSpec, bench: Workbench, step_seconds: float, epochs: int) -> dict[str, float]:

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 import predictors.ranking
 from predictors.ranking import (
     kendall,
+    kendall_difference_interval,
     kendall_interval,
     kendall_top_decile,
     probability_beats_random,
@@ -174,3 +175,13 @@ def test_values_that_are_not_finite_or_not_paired_are_refused() -> None:
         kendall([1.0, float("nan")], [1.0, 2.0])
     with pytest.raises(ValueError, match="2 true values but 3 predicted"):
         spearman([1.0, 2.0], [1.0, 2.0, 3.0])
+
+
+def test_paired_difference_tells_a_good_ranker_from_chance_and_not_from_itself() -> None:
+    rng = np.random.default_rng(0)
+    truth = rng.normal(size=60)
+    good, chance = truth + rng.normal(size=60), rng.normal(size=60)
+    low, high = kendall_difference_interval(truth, good, chance, rng=np.random.default_rng(1)) or (0.0, 0.0)
+    assert 0 < low < kendall(truth, good) - kendall(truth, chance) < high  # type: ignore[operator]
+    assert kendall_difference_interval(truth, good, good, rng=np.random.default_rng(1)) == (0.0, 0.0)
+    assert kendall_difference_interval(truth, good, np.ones(60), rng=np.random.default_rng(1)) is None
