@@ -76,7 +76,7 @@ def kendall_difference_interval(
     level: float = 0.95,
     resamples: int = 1_000,
 ) -> tuple[float, float] | None:
-    """Percentile bootstrap interval of tau-b(truth, first) - tau-b(truth, second), paired: the same architectures in each.
+    """Percentile bootstrap interval of tau-b(truth, first) - tau-b(truth, second), paired: equal resamples for both.
 
     An interval that holds 0 says that the two rankers cannot be told apart on these architectures.
 
@@ -187,12 +187,13 @@ def _resamples(n: int, resamples: int, rng: Rng) -> Floats:
 
 
 def _resampled_taus(x: Floats, y: Floats, weights: Floats) -> Floats:
-    """tau-b of every resample, `resamples`; masked out (as NaN, never shown) where a resample holds no differing pair."""
+    """tau-b of every resample, `resamples`; NaN, never shown, where a resample holds no pair that differs."""
     concordance, pairs_x, pairs_y = _pair_sums(x, y, weights)
     defined = (pairs_x > 0) & (pairs_y > 0)
     taus = np.full(len(weights), np.nan)
     taus[defined] = concordance[defined] / np.sqrt(pairs_x[defined] * pairs_y[defined])
-    return np.clip(taus, -1.0, 1.0)
+    clipped: Floats = np.clip(taus, -1.0, 1.0)
+    return clipped
 
 
 def _quantiles(values: Floats, level: float) -> tuple[float, float] | None:
