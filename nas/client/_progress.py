@@ -62,7 +62,7 @@ class ProgressDisplay:
             self._say(f"{message.type}: {data.get('message', '')}")
 
     def wants_front(self, message: Message) -> bool:
-        """Whether the front should be asked for: it may have grown, and was not asked for just now; always at a phase's end."""
+        """Whether to ask for the front: it may have grown and was not asked for just now, or a phase has ended."""
         if not self.shown or message.type not in ("evaluations", "front", "phase"):
             return False
         now = time.monotonic()
