@@ -6,6 +6,7 @@ taken up by another when the lease runs out.
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import platform
@@ -79,12 +80,15 @@ class WorkerLoop:
             log.warning("%s", error)
         except Cancelled:
             self._quietly(lease.release)
-        except (StorageFull, OSError) as error:
+        except StorageFull as error:
             self._wait_for_room(lease, error)
         except NASError as error:
             log.error("unit %s failed: %s", lease.unit.unit_id, error)
             self._quietly(partial(lease.fail, str(error), retryable=False))
         except Exception as error:  # the process edge: whatever a plug-in raises ends its unit, not the worker
+            if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+                self._wait_for_room(lease, error)
+                return
             log.exception("unit %s failed", lease.unit.unit_id)
             self._quietly(partial(lease.fail, f"{type(error).__name__}: {error}", retryable=True))
 

@@ -45,12 +45,21 @@ class Scale:
 
     seeds: tuple[int, ...]
     search_seeds: int
-    architectures: int | None
+    reference_architectures: int | None
     overrides: Mapping[str, object]
 
 
-FULL = Scale(seeds=(0, 1, 2), search_seeds=20, architectures=None, overrides={})
-QUICK = Scale(seeds=(0,), search_seeds=5, architectures=1000, overrides={"audit": {"networks": 8}})
+FULL = Scale(seeds=(0, 1, 2), search_seeds=20, reference_architectures=None, overrides={})
+QUICK = Scale(
+    seeds=(0,),
+    search_seeds=2,
+    reference_architectures=200,
+    overrides={
+        "budget": {"evaluations": 200, "epochs": 20},
+        "audit": {"networks": 4, "training": {"epochs": 2}},
+        "deliver": {"networks": 1, "training": {"epochs": 10}},
+    },
+)
 
 
 def main() -> None:
@@ -162,72 +171,60 @@ def summary(runs: Sequence[Run]) -> dict[str, Value]:
 def searcher_over_random(job: Job, supernet: Path, scale: Scale) -> float:
     """Ratio of mean hypervolumes at 200 evaluations: the job's searcher over random sampling."""
     spec = JobSpec.from_mapping(job.spec)
-    bench = Workbench(spec, supernet_file=supernet)
-    table = evaluate_all(bench, spec, job.objectives, scale)
-    values = np.array(list(table.values()))
+    scores = Scores(Workbench(spec, supernet_file=supernet), spec, job.objectives)
+    space = scores.bench.space
+    architectures = list(space.iterate())
+    if scale.reference_architectures:
+        chosen = stream(spec.seed, "benchmark").permutation(len(architectures))[: scale.reference_architectures]
+        architectures = [architectures[i] for i in chosen]
     signs = np.array([1.0 if o.direction == "min" else -1.0 for o in job.objectives])
-    losses = values * signs
-    reference = hypervolume_reference(losses, job.objectives)
+    reference = hypervolume_reference(np.array(scores.of(architectures)) * signs, job.objectives)
     means = {}
     for name, ref in (("searcher", spec.searcher), ("random", PluginRef(name="random"))):
-        found = [
-            replay(ref, bench.space, job.objectives, table, spec.batch, seed) for seed in range(scale.search_seeds)
-        ]
+        found = [replay(ref, space, job.objectives, scores, spec.batch, seed) for seed in range(scale.search_seeds)]
         volumes = [hypervolume(points[nondominated(points)], reference) for points in (f * signs for f in found)]
         means[name] = statistics.fmean(volumes)
         print(f"# {name} ({ref.name}): hypervolume {means[name]:.6g}, spread {statistics.stdev(volumes):.2g}")
     return means["searcher"] / means["random"]
 
 
-def evaluate_all(
-    bench: Workbench, spec: JobSpec, objectives: Sequence[Objective], scale: Scale
-) -> dict[str, tuple[float, ...]]:
-    """Text -> objective values of all architectures (or a seeded sample), by the job's own evaluator and costs."""
-    architectures: list[Architecture] = list(bench.space.iterate())
-    if scale.architectures:
-        chosen = stream(spec.seed, "benchmark").permutation(len(architectures))[: scale.architectures]
-        architectures = [architectures[i] for i in chosen]
-    plugin = EVALUATORS[spec.evaluator.name]
-    fidelity = Fidelity.model_validate({"level": plugin.flags["level"]})
-    requests = [Request(a.text, a, fidelity) for a in architectures]
-    outcomes = plugin(spec.evaluator.config, bench).evaluate(requests, EvaluationContext(seed=spec.seed))
-    measured = {o.evaluation_id: {m.metric: m.value for m in o.measurements} for o in outcomes}
-    costs = bench.costs([o.metric for o in objectives if o.level == "cost"])
-    return {
-        a.text: tuple(
-            costs[o.metric].measure(a).value if o.level == "cost" else measured[a.text][o.metric] for o in objectives
-        )
-        for a in architectures
-    }
+class Scores:
+    """Objective values of architectures on the trained supernet, by the job's own evaluator and costs; each once."""
+
+    def __init__(self, bench: Workbench, spec: JobSpec, objectives: Sequence[Objective]) -> None:
+        plugin = EVALUATORS[spec.evaluator.name]
+        self.bench, self.seed, self.objectives = bench, spec.seed, objectives
+        self._fidelity = Fidelity.model_validate({"level": plugin.flags["level"]})
+        self._evaluator = plugin(spec.evaluator.config, bench)
+        self._costs = bench.costs([o.metric for o in objectives if o.level == "cost"])
+        self._known: dict[str, tuple[float, ...]] = {}
+
+    def of(self, architectures: Sequence[Architecture]) -> list[tuple[float, ...]]:
+        """One number per objective for each architecture."""
+        missing = {a.text: a for a in architectures if a.text not in self._known}
+        requests = [Request(text, a, self._fidelity) for text, a in missing.items()]
+        for outcome in self._evaluator.evaluate(requests, EvaluationContext(seed=self.seed)):
+            values = {m.metric: m.value for m in outcome.measurements}
+            values |= {name: cost.measure(missing[outcome.evaluation_id]).value for name, cost in self._costs.items()}
+            self._known[outcome.evaluation_id] = tuple(values[o.metric] for o in self.objectives)
+        return [self._known[a.text] for a in architectures]
 
 
 def replay(
-    ref: PluginRef,
-    space: SearchSpace,
-    objectives: Sequence[Objective],
-    table: Mapping[str, tuple[float, ...]],
-    batch: int,
-    seed: int,
+    ref: PluginRef, space: SearchSpace, objectives: Sequence[Objective], scores: Scores, batch: int, seed: int
 ) -> np.ndarray:
-    """`evaluations x objectives` that a searcher finds in 200 evaluations; what the table lacks is infeasible."""
+    """`evaluations x objectives` that a searcher finds in 200 evaluations."""
     history = History(objectives)
     searcher = SEARCHERS[ref.name](ref.config, space, objectives)
     found: list[tuple[float, ...]] = []
     while len(found) < QUERIES:
         rng = stream(seed, "searcher", history.num_proposals)
         proposals = searcher.ask(history, min(batch, QUERIES - len(found)), rng)
-        if not proposals:
-            break
-        first = history.num_proposals
-        for number, proposal in enumerate(proposals, start=first):
-            values = table.get(proposal.text)
-            state = EvaluationState.FINISHED if values else EvaluationState.INFEASIBLE
-            violation = 0.0 if values else 1.0
-            history.add(
-                Record(number, space.parse(proposal.text), state, values, violation=violation, memo=proposal.memo)
-            )
-            if values:
-                found.append(values)
+        architectures = [space.parse(proposal.text) for proposal in proposals]
+        for proposal, architecture, values in zip(proposals, architectures, scores.of(architectures), strict=True):
+            number = history.num_proposals
+            history.add(Record(number, architecture, EvaluationState.FINISHED, values, memo=proposal.memo))
+            found.append(values)
     return np.array(found)
 
 
