@@ -150,7 +150,7 @@ class JobSpec(_Part):
     """One search, from data to delivered models.
 
     >>> JobSpec.from_mapping({"dataset": "digits", "objectives": {"accuracy": "max"}}).searcher.name
-    'regularized_evolution'
+    'gp_its'
     """
 
     name: str = Field("search", min_length=1, max_length=200, description="What people call it.")
@@ -163,7 +163,7 @@ class JobSpec(_Part):
     constraints: tuple[str, ...] = Field((), max_length=32, description="Bounds, such as `params <= 200k`.")
     supernet: Supernet = Field(default_factory=Supernet, description="Shared weights.")
     evaluator: Ref = Field(PluginRef(name="supernet"), description="What measures a proposed architecture.")
-    searcher: Ref = Field(PluginRef(name="regularized_evolution"), description="What proposes architectures.")
+    searcher: Ref = Field(PluginRef(name="gp_its"), description="What proposes architectures.")
     batch: int = Field(8, ge=1, le=10_000, description="Architectures proposed and evaluated at a time.")
     budget: Budget = Field(default_factory=Budget, description="What the job may spend.")
     audit: Audit = Field(default_factory=Audit, description="Check of the ranking against trained networks.")
