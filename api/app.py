@@ -9,7 +9,7 @@ from importlib.metadata import version
 from fastapi import FastAPI
 
 from api import errors, openapi, page
-from api.dependencies import Admit, Preflight, Service
+from api.dependencies import Admit, Preflight, Refuse, Service
 from api.event_stream import EventStreams
 from api.metrics import Metrics
 from api.routes import ROUTERS
@@ -26,7 +26,9 @@ Errors are RFC 9457 problems with a stable `code` and every violation (field, va
 refused (422). Times are UTC."""
 
 
-def create_app(store: Store, settings: Settings, *, admit: Admit, preflight: Preflight) -> FastAPI:
+def create_app(
+    store: Store, settings: Settings, *, admit: Admit, preflight: Preflight, refuse: Refuse | None = None
+) -> FastAPI:
     """The service over a store.
 
     Args:
@@ -34,12 +36,14 @@ def create_app(store: Store, settings: Settings, *, admit: Admit, preflight: Pre
         settings: how the service runs.
         admit: checks what a user submits; raises SpecError with every violation.
         preflight: says what an admitted job would meet.
+        refuse: raises SpecError for an admitted job that cannot succeed; asked before it is stored.
     """
     service = Service(
         store=store,
         settings=settings,
         admit=admit,
         preflight=preflight,
+        refuse=refuse or (lambda spec: None),
         tokens=Tokens(settings.tokens),
         metrics=Metrics(store),
         streams=EventStreams(store, settings.poll_seconds),

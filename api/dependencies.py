@@ -20,6 +20,7 @@ from searchspaces import Violation
 
 Admit = Callable[[Mapping[str, object]], tuple[JobSpec, tuple[Objective, ...]]]
 Preflight = Callable[[JobSpec], PreflightReport]
+Refuse = Callable[[JobSpec], None]
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,7 @@ class Service:
     settings: Settings
     admit: Admit
     preflight: Preflight
+    refuse: Refuse
     tokens: Tokens
     metrics: Metrics
     streams: EventStreams

@@ -118,22 +118,28 @@ def application(store: Store, settings: Settings) -> FastAPI:
     from api.app import create_app
     from nas.job import preflight
 
-    return create_app(store, settings, admit=partial(_admit, store, settings), preflight=preflight)
+    refuse = _refuse if settings.embedded else None
+    return create_app(store, settings, admit=partial(_admit, store, settings), preflight=preflight, refuse=refuse)
 
 
 def _admit(store: Store, settings: Settings, mapping: Mapping[str, object]) -> tuple[JobSpec, tuple[Objective, ...]]:
-    """Admission with what this service knows; embedded, impossible constraints are refused too."""
-    from nas.job import admit, refuse_impossible
+    """Admission with what this service knows."""
+    from nas.job import admit
 
-    spec, objectives = admit(
+    return admit(
         mapping,
         datasets={info.name: info for info in store.datasets()},
         embedded=settings.embedded,
         has_supernet=partial(_has_supernet, store),
     )
-    if settings.embedded and spec.constraints:
+
+
+def _refuse(spec: JobSpec) -> None:
+    """Embedded, the server has the data too: constraints that nothing meets are refused before the job is stored."""
+    from nas.job import refuse_impossible
+
+    if spec.constraints:
         refuse_impossible(spec)
-    return spec, objectives
 
 
 def _has_supernet(store: Store, job_id: str) -> bool:

@@ -69,6 +69,7 @@ def submit(
     if dry_run:
         report = service.preflight(checked)
         return Response(report.model_dump_json(), 200, media_type="application/json")
+    service.refuse(checked)
     job = service.store.create_job(checked, objectives)
     response.headers["Location"] = f"/v1/jobs/{job.job_id}"
     return _tagged(job, response)
