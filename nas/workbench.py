@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 _FORMAT = "nas-supernet-1"
+_IDENTITY = "supernet"  # one key, since the order of several is not kept: equal weights are to be equal bytes
 
 
 class Workbench:
@@ -118,7 +119,7 @@ def save_supernet(supernet: Supernet, path: Path) -> None:
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in supernet.state_dict().items()}
     partial = path.with_name(path.name + ".partial")
     try:
-        save_file(tensors, partial, metadata=_identity(supernet.space))
+        save_file(tensors, partial, metadata={_IDENTITY: json.dumps(_identity(supernet.space), sort_keys=True)})
         os.replace(partial, path)
     except (SafetensorError, OSError) as error:
         partial.unlink(missing_ok=True)
@@ -135,7 +136,7 @@ def load_supernet(space: SearchSpace, path: Path) -> Supernet:
     """
     try:
         with safe_open(path, framework="pt") as file:
-            held = file.metadata() or {}
+            held = json.loads((file.metadata() or {}).get(_IDENTITY, "{}"))
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError) as error:
         raise CheckpointError(f"{path} is no whole supernet file: {error}; train it again.") from error

@@ -70,7 +70,7 @@ def server(folder: Path, *, workers: int = 1, lease_seconds: float = 30.0) -> It
 def worker(store_url: str, folder: Path, *, lease_seconds: float) -> Iterator[subprocess.Popen[bytes]]:
     """Start `nas worker`; kill it at the end if it still runs."""
     command = [sys.executable, "-P", "-m", "api", "worker", "--store", store_url, "--folder", str(folder)]
-    command += ["--lease-seconds", str(lease_seconds)]
+    command += ["--lease-seconds", str(lease_seconds), "--threads", "1"]
     with (folder / "worker.log").open("ab") as log:
         process = subprocess.Popen(command, stdout=log, stderr=log, env=environment())
     try:

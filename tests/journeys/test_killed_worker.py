@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -76,21 +77,30 @@ def test_another_worker_goes_on_where_the_killed_one_stood(store: Store, tmp_pat
 @pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_training_killed_in_the_middle_ends_with_the_weights_of_an_undisturbed_run(tmp_path: Path) -> None:
-    digests = []
-    for name, kill in (("undisturbed", False), ("killed", True)):
-        folder = tmp_path / name
-        folder.mkdir()
-        url = f"sqlite:///{folder / 'nas.db'}"
-        store = Store.open(url, folder)
-        spec, objectives = admit(SPEC, datasets={})
-        job_id = store.create_job(spec, objectives).job_id
-        with ExitStack() as stack:
-            first = stack.enter_context(worker(url, folder, lease_seconds=LEASE_SECONDS))
-            if kill:
-                wait_for(lambda: store.job(job_id).progress.epochs_done >= 3, seconds=120, what="epoch 3")  # noqa: B023
-                first.kill()
-                stack.enter_context(worker(url, folder, lease_seconds=LEASE_SECONDS))
-            find = lambda: [a for a in store.artifacts(job_id) if a.kind == "supernet"]  # noqa: B023, E731
-            digests.append(wait_for(find, seconds=180, what="the trained supernet")[0].artifact_id)
-        store.close()
-    assert digests[0] == digests[1]
+    undisturbed, _ = trained(tmp_path / "undisturbed", kill_after=None)
+    killed, epochs = trained(tmp_path / "killed", kill_after=40)
+    assert killed == undisturbed
+    again = [later for earlier, later in pairwise(epochs) if later <= earlier]
+    assert again, "nobody took the training over"
+    assert min(again) > 1, "the training began anew"
+
+
+def trained(folder: Path, *, kill_after: int | None) -> tuple[str, list[int]]:
+    """Id of the supernet's artifact, which is that of its bytes, and the epochs as they were told."""
+    folder.mkdir()
+    url = f"sqlite:///{folder / 'nas.db'}"
+    store = Store.open(url, folder)
+    spec, objectives = admit({**SPEC, "budget": {"evaluations": 8, "epochs": 80}}, datasets={})
+    job_id = store.create_job(spec, objectives).job_id
+    with ExitStack() as stack:
+        first = stack.enter_context(worker(url, folder, lease_seconds=LEASE_SECONDS))
+        if kill_after:
+            wait_for(lambda: store.job(job_id).progress.epochs_done >= kill_after, seconds=120, what="the epoch")
+            first.kill()
+            stack.enter_context(worker(url, folder, lease_seconds=LEASE_SECONDS))
+        found = wait_for(
+            lambda: [a for a in store.artifacts(job_id) if a.kind == "supernet"], seconds=180, what="the supernet"
+        )
+    epochs = [event.data["epoch"] for event in all_events(store, job_id) if event.type == "epoch"]
+    store.close()
+    return found[0].artifact_id, epochs
