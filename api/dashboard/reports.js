@@ -42,6 +42,7 @@ function satisfiable({ satisfiable: can, share_feasible: feasible }) {
   if (can === false) return "No sampled architecture meets the constraints.";
   const kept = feasible === null || feasible === undefined ? "" : ` ${format.share(feasible)} of the sampled architectures meet them.`;
   if (can === null || can === undefined) return `Whether the constraints can be met is not known yet.${kept}`;
+  if (!kept) return "There are no constraints on costs.";
   return feasible === 1 ? "Every sampled architecture meets the constraints." : `The constraints can be met.${kept}`;
 }
 

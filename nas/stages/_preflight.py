@@ -127,7 +127,7 @@ class _Survey:
             readings = [cost.measure(architecture) for architecture in chosen]
             values[metric], units[metric] = [r.value for r in readings], readings[0].unit
         bounds = tuple(bound for bound in spec.bounds() if bound.metric in costs)
-        survey = cls(values, units, bounds, None, None)
+        survey = cls(values, units, bounds, satisfiable=True, share_feasible=None)
         if bounds:
             survey.share_feasible = survey._share()
             survey.satisfiable = bool(survey.share_feasible) or survey._search_all(bench, costs)

@@ -1,0 +1,166 @@
+"""The page in a real Chromium, over the real app and store."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from playwright.sync_api import Browser, Page, expect, sync_playwright
+
+from db import Lease
+from nas.resources import EvaluationState, Fidelity, Job, Phase, Proposal, Settlement
+from searchspaces import REGISTRY as SPACES
+from tests.api.conftest import Running, measurement, service_with
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+
+SPACE = SPACES["nasbench201"]()
+ARGUMENTS = [
+    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
+    "--disable-background-networking", "--disable-component-update", "--disable-sync",
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def browser(chromium: str) -> Iterator[Browser]:
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=ARGUMENTS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def service(tmp_path: Path) -> Iterator[Running]:
+    with service_with(tmp_path) as running:
+        yield running
+
+
+class Visit:
+    """A tab, and everything that went wrong in it."""
+
+    def __init__(self, browser: Browser, service: Running) -> None:
+        self.page: Page = browser.new_page(viewport={"width": 1400, "height": 1000})
+        self.url = service.url
+        self.problems: list[str] = []
+        self.page.on("pageerror", lambda error: self.problems.append(str(error)))
+        self.page.on("console", lambda m: self.problems.append(m.text) if m.type in ("error", "warning") else None)
+        self.page.on(
+            "request", lambda r: None if r.url.startswith((self.url, "data:", "blob:")) else self.leaves(r.url)
+        )
+
+    def leaves(self, url: str) -> None:
+        self.problems.append(f"a request leaves the origin: {url}")
+
+    def job(self, job: Job) -> Page:
+        self.page.goto(f"{self.url}/#/jobs/{job.job_id}")
+        return self.page
+
+
+@pytest.fixture
+def visit(browser: Browser, service: Running) -> Iterator[Visit]:
+    made = Visit(browser, service)
+    yield made
+    made.page.close()
+    assert made.problems == []
+
+
+def settle(lease: Lease, first: int, count: int) -> None:
+    """Settle `count` evaluations; accuracy and parameters grow together, so that each is on the front."""
+    texts = [SPACE.at(number) for number in range(first, first + count)]
+    proposals = [Proposal(text=a.text, digest=a.digest, fidelity=Fidelity(level="supernet")) for a in texts]
+    accuracies = np.linspace(0.5, 0.9, 15_625)
+    lease.journal.settle(
+        [
+            Settlement(
+                evaluation_id=evaluation.evaluation_id,
+                state=EvaluationState.FINISHED,
+                measurements=(
+                    measurement("accuracy", float(accuracies[first + i]), "supernet"),
+                    measurement("params", 1000.0 + first + i, "cost"),
+                ),
+            )
+            for i, evaluation in enumerate(lease.journal.propose(proposals))
+        ]
+    )
+    lease.journal.progress(phase=Phase.SEARCH, evaluations_done=first + count, evaluations_total=200)
+    lease.journal.event("evaluations", {"done": first + count, "total": 200, "front_size": first + count})
+
+
+def searching(service: Running, count: int) -> tuple[Job, Lease]:
+    job = service.submit()
+    lease = service.lease()
+    settle(lease, 0, count)
+    return job, lease
+
+
+def test_the_list_leads_to_a_job_and_its_front(service: Running, visit: Visit) -> None:
+    job, _ = searching(service, 12)
+    visit.page.goto(service.url)
+    visit.page.get_by_role("link", name="small").click()
+    expect(visit.page).to_have_url(f"{service.url}/#/jobs/{job.job_id}")
+    expect(visit.page.locator("[data-tile=Front]")).to_contain_text("12")
+    expect(visit.page.locator(".js-plotly-plot .scatterlayer")).to_be_visible()
+
+
+def test_a_click_on_a_point_shows_its_graph_measurements_and_export(service: Running, visit: Visit) -> None:
+    page = visit.job(searching(service, 12)[0])
+    points = page.locator(".js-plotly-plot .scatterlayer .trace").last.locator(".points path")
+    expect(points).to_have_count(12)
+    points.nth(5).click(force=True)
+    selected = page.locator("#selected")
+    expect(selected.locator(".arch-text")).to_have_text(SPACE.at(5).text)
+    expect(selected.locator("table.measurements")).to_contain_text("accuracy")
+    expect(selected.locator(".drawing .js-plotly-plot")).to_be_visible()
+    expect(selected.get_by_role("button", name="Export")).to_be_enabled()
+
+
+def test_what_is_found_later_comes_without_a_reload(service: Running, visit: Visit) -> None:
+    job, lease = searching(service, 4)
+    page = visit.job(job)
+    expect(page.locator("[data-tile=Front]")).to_contain_text("4")
+    settle(lease, 4, 3)
+    expect(page.locator("[data-tile=Front]")).to_contain_text("7")
+    points = page.locator(".js-plotly-plot .scatterlayer .trace").last.locator(".points path")
+    expect(points).to_have_count(7)
+
+
+def test_the_table_is_sorted_by_any_metric(service: Running, visit: Visit) -> None:
+    page = visit.job(searching(service, 12)[0])
+    rows = page.locator("#candidates tbody tr:not(.spacer)")
+    expect(rows.first).to_contain_text(SPACE.at(11).text)
+    header = page.locator("#candidates th", has_text="params").get_by_role("button")
+    header.click()
+    expect(page.locator("#candidates th", has_text="params")).to_have_attribute("aria-sort", "ascending")
+    expect(rows.first).to_contain_text(SPACE.at(0).text)
+
+
+def test_only_legal_verbs_are_offered_and_they_work(service: Running, visit: Visit) -> None:
+    job, _ = searching(service, 4)
+    page = visit.job(job)
+    expect(page.locator("[data-verb=resume]")).to_have_count(0)
+    page.locator("[data-verb=pause]").click()
+    expect(page.locator(".job-head")).to_contain_text("Paus")
+    assert service.store.job(job.job_id).state in ("PAUSING", "PAUSED")
+
+
+def test_an_unknown_job_is_said(service: Running, visit: Visit) -> None:
+    visit.page.goto(f"{service.url}/#/jobs/job_nosuch")
+    expect(visit.page.locator("main")).to_contain_text("job_nosuch")
+    visit.problems[:] = [problem for problem in visit.problems if "404" not in problem]  # the browser logs the answer
+
+
+def test_many_candidates_leave_the_page_light(service: Running, visit: Visit) -> None:
+    """All 15,625 of the space; rows of the table are made for what is seen only."""
+    job, lease = searching(service, 100)
+    for first in range(100, 15_600, 500):
+        settle(lease, first, 500)
+    page = visit.job(job)
+    expect(page.locator("#candidates tbody tr:not(.spacer)").first).to_be_visible()
+    box = page.locator("#candidates .rows")
+    for _ in range(12):
+        box.evaluate("box => box.scrollBy(0, 3000)")
+        page.wait_for_timeout(100)
+    assert page.locator("#candidates tbody tr").count() < 300
+    expect(page.locator(".js-plotly-plot .scatterlayer")).to_be_visible()
