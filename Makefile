@@ -5,6 +5,7 @@
 
 CONSTRAINTS ?= constraints-cpu.txt
 SPEC ?= examples/digits.yaml
+TEST_PROCESSES ?= 2
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed-with-$(CONSTRAINTS)
@@ -32,10 +33,10 @@ $(STAMP): pyproject.toml $(CONSTRAINTS)
 	@rm -f $(VENV)/.installed-with-*; touch $@
 
 test: $(STAMP)
-	$(BIN)/python -m pytest -m "not slow" $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -m "not slow" --numprocesses $(TEST_PROCESSES) $(PYTEST_ARGS)
 
 test-slow: $(STAMP)
-	$(BIN)/python -m pytest -m slow --timeout=600 $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -m slow --timeout=600 --numprocesses $(TEST_PROCESSES) $(PYTEST_ARGS)
 
 lint: $(STAMP)
 	$(BIN)/ruff check .
