@@ -9,6 +9,7 @@ import sqlalchemy as sa
 
 from db import _evaluations
 from db._engine import chunks
+from db._front import values
 from db._ids import page_limit, token_of, values_of
 from db._models import Query, Row, candidate_values, candidates, front_members, jobs
 from nas.resources import Candidate, FrontPoint, Objective, Page, ParetoFront
@@ -220,17 +221,6 @@ def _filled(connection: sa.Connection, job_id: str, rows: Sequence[Row]) -> list
         )
         for row in rows
     ]
-
-
-def values(connection: sa.Connection, job_id: str, digests: Sequence[str]) -> dict[str, dict[str, float]]:
-    """Values by digest and key."""
-    found: dict[str, dict[str, float]] = {}
-    columns = candidate_values.c.digest, candidate_values.c.key, candidate_values.c.value
-    query = sa.select(*columns).where(candidate_values.c.job_id == job_id)
-    for some in chunks(digests):
-        for row in connection.execute(query.where(candidate_values.c.digest.in_(some))):
-            found.setdefault(row.digest, {})[row.key] = row.value
-    return found
 
 
 def _check_job(connection: sa.Connection, job_id: str) -> None:

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
-import numpy.typing as npt
 import sqlalchemy as sa
 
-from db import _candidates
 from db._engine import chunks
-from db._models import Row, candidates, front_members
+from db._models import Row, candidate_values, candidates, front_members
+from nas.pareto import Front
 from nas.resources import Objective, Settlement
 
 Losses = tuple[float, ...]
@@ -47,19 +45,12 @@ def update(connection: sa.Connection, job: Row, ending: Sequence[tuple[Row, Sett
 
 def grow(members: dict[str, Losses], points: dict[str, Losses]) -> dict[str, Losses]:
     """The members of the front of `members` (already a front) and `points`; equal points stay beside each other."""
-    keys, new = list(members), [key for key in points if key not in members]
-    if not new:
-        return members
-    front: npt.NDArray[np.float64] = np.array(list(members.values())).reshape(len(members), len(points[new[0]]))
-    for key in new:
-        point = np.array(points[key])
-        if ((front <= point).all(axis=1) & (front < point).any(axis=1)).any():
-            continue
-        beaten = (front >= point).all(axis=1) & (front > point).any(axis=1)
-        keys = [*(keys[i] for i in np.flatnonzero(~beaten)), key] if beaten.any() else [*keys, key]
-        front = np.vstack([front[~beaten], point])
+    front: Front[str] = Front(members)
+    for key, losses in points.items():
+        if key not in members:
+            front.add(key, losses)
     known = points | members
-    return {key: known[key] for key in keys}
+    return {key: known[key] for key in front}
 
 
 def _points(
@@ -69,7 +60,7 @@ def _points(
     keys = [objective.key for objective in objectives]
     signs = [1.0 if objective.direction == "min" else -1.0 for objective in objectives]
     worthy = _worthy(connection, job_id, digests)
-    found = _candidates.values(connection, job_id, worthy)
+    found = values(connection, job_id, worthy)
     return {
         digest: tuple(sign * found[digest][key] for sign, key in zip(signs, keys, strict=True))
         for digest in worthy
@@ -88,3 +79,14 @@ def _worthy(connection: sa.Connection, job_id: str, digests: Sequence[str] | Non
     for some in chunks(digests):
         found.update(connection.execute(query.where(candidates.c.digest.in_(some))).scalars())
     return [digest for digest in digests if digest in found]
+
+
+def values(connection: sa.Connection, job_id: str, digests: Sequence[str]) -> dict[str, dict[str, float]]:
+    """Values by digest and key."""
+    found: dict[str, dict[str, float]] = {}
+    columns = candidate_values.c.digest, candidate_values.c.key, candidate_values.c.value
+    query = sa.select(*columns).where(candidate_values.c.job_id == job_id)
+    for some in chunks(digests):
+        for row in connection.execute(query.where(candidate_values.c.digest.in_(some))):
+            found.setdefault(row.digest, {})[row.key] = row.value
+    return found

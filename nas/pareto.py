@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from typing import Generic, TypeVar
 
 import numpy as np
@@ -25,9 +25,11 @@ class Front(Generic[Key]):
     ((True, []), (False, []), (True, ['a']))
     """
 
-    def __init__(self) -> None:
-        self._keys: list[Key] = []
-        self._losses: Floats = np.empty((0, 0))
+    def __init__(self, members: Mapping[Key, Sequence[float]] | None = None) -> None:
+        """Start from nothing, or from points that are known not to dominate one another."""
+        self._keys: list[Key] = list(members or ())
+        known = list((members or {}).values())
+        self._losses: Floats = np.array(known, dtype=float) if known else np.empty((0, 0))
 
     def __len__(self) -> int:
         return len(self._keys)
