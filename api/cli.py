@@ -42,7 +42,7 @@ from api.options import (
 )
 from nas.client import Client, JobHandle
 from nas.resources import JobState
-from nas.spec import ExportFormat, JobSpec
+from nas.spec import ExportFormat, JobSpec, PluginRef
 from searchspaces import NASError, ServiceError
 
 
@@ -356,6 +356,9 @@ def _page(client: Client, handle: JobHandle) -> str:
 
 def _unfinished(client: Client, spec: JobSpec) -> JobHandle | None:
     """The newest job of this spec that has not ended; one that was paused goes on."""
+    known = next((info for info in client.datasets() if info.name == spec.dataset.name), None)
+    if known is not None and not spec.dataset.config:  # as the service resolves it
+        spec = spec.model_copy(update={"dataset": PluginRef(name=known.plugin, config=known.config)})
     digest = spec.digest()
     found = [handle for handle in client.jobs() if handle.job.spec_digest == digest and not handle.state.is_terminal]
     if found and found[0].state is JobState.PAUSED:

@@ -130,7 +130,7 @@ def _admit(store: Store, settings: Settings, mapping: Mapping[str, object]) -> t
         mapping,
         datasets={info.name: info for info in store.datasets()},
         embedded=settings.embedded,
-        has_supernet=partial(_has_supernet, store),
+        supernet_of=partial(_supernet_of, store),
     )
 
 
@@ -142,11 +142,14 @@ def _refuse(spec: JobSpec) -> None:
         refuse_impossible(spec)
 
 
-def _has_supernet(store: Store, job_id: str) -> bool:
+def _supernet_of(store: Store, job_id: str) -> JobSpec | None:
+    from nas.spec import JobSpec
+
     try:
-        return any(artifact.kind == "supernet" for artifact in store.artifacts(job_id))
+        is_trained = any(artifact.kind == "supernet" for artifact in store.artifacts(job_id))
+        return JobSpec.from_mapping(store.job(job_id).spec) if is_trained else None
     except NotFound:
-        return False
+        return None
 
 
 def serve(settings: Settings, *, announce: bool = False, watch_parent: bool = False) -> None:

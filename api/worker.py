@@ -13,6 +13,7 @@ import platform
 import signal
 import tempfile
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
@@ -75,6 +76,7 @@ class WorkerLoop:
                     should_yield=lambda: self.stop.is_set() or heartbeat.lost.is_set(),
                 )
                 result = run_unit(context)
+            heartbeat.count()
             lease.complete(result)
         except LeaseLost as error:
             log.warning("%s", error)
@@ -82,6 +84,10 @@ class WorkerLoop:
             self._quietly(lease.release)
         except StorageFull as error:
             self._wait_for_room(lease, error)
+        except StoreError as error:
+            log.error("unit %s: the store does not answer, given back: %s", lease.unit.unit_id, error)
+            self._quietly(lease.release)
+            self.stop.wait(5.0)
         except NASError as error:
             log.error("unit %s failed: %s", lease.unit.unit_id, error)
             self._quietly(partial(lease.fail, str(error), retryable=False))
@@ -116,6 +122,7 @@ class Heartbeat:
         self.store, self.lease, self.worker_id = store, lease, worker_id
         self.interval = max(0.05, min(5.0, lease_seconds / 4))
         self.lost, self._done = threading.Event(), threading.Event()
+        self._counted = time.monotonic()
         self._thread = threading.Thread(target=self._run, name="heartbeat", daemon=True)
 
     def __enter__(self) -> Heartbeat:
@@ -132,13 +139,20 @@ class Heartbeat:
         while not self._done.wait(self.interval):
             try:
                 self.lease.renew()
-                self.lease.journal.spend(seconds=self.interval)
+                self.count()
                 self.store.beat(self.worker_id, self.lease.unit.unit_id)
             except LeaseLost:
                 self.lost.set()
                 return
             except StoreError as error:
                 log.warning("the lease was not renewed, trying again: %s", error)
+
+    def count(self) -> None:
+        """Add the seconds since the last time to what the job has spent; an export that somebody asked for is free."""
+        now = time.monotonic()
+        if self.lease.unit.kind == "stage":
+            self.lease.journal.spend(seconds=now - self._counted)
+        self._counted = now
 
 
 def device_name(device: str | None) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+from nas.evaluators import level_of
 from nas.plugins import registry
 from nas.resources import DatasetInfo, Objective
 from nas.spec import JobSpec, Level, PluginRef
@@ -16,7 +17,7 @@ def admit(
     *,
     datasets: Mapping[str, DatasetInfo],
     embedded: bool = True,
-    has_supernet: Callable[[str], bool] | None = None,
+    supernet_of: Callable[[str], JobSpec | None] | None = None,
 ) -> tuple[JobSpec, tuple[Objective, ...]]:
     """The frozen spec of a job, with its data set resolved to a plug-in, and what its objectives mean.
 
@@ -24,7 +25,7 @@ def admit(
         mapping: what the user wrote.
         datasets: the registered data sets by name.
         embedded: whether a spec may name files of this machine.
-        has_supernet: whether the job of that id has a trained supernet; asked for `supernet.from`.
+        supernet_of: the spec of a job whose supernet is trained, else None; asked for `supernet.from`.
 
     Raises:
         SpecError: with every violation.
@@ -34,10 +35,9 @@ def admit(
     spec = _resolve_dataset(spec, datasets, embedded, found)
     for kind, field, ref in _references(spec):
         _check_plugin(kind, field, ref, found)
-    origin = spec.supernet.from_job
-    if origin and has_supernet is not None and not has_supernet(origin):
-        found.append(Violation("supernet.from", repr(origin), "the id of a job whose supernet is trained"))
-    if spec.evaluator.name in registry("evaluators"):
+    if spec.supernet.from_job and supernet_of is not None:
+        found += _check_origin(spec, spec.supernet.from_job, supernet_of(spec.supernet.from_job))
+    if not any(violation.field.startswith("evaluator") for violation in found):
         levels = metric_levels(spec)
         allowed = f"one of {', '.join(sorted(levels))}"
         found += [Violation(field, repr(name), allowed) for field, name in _metrics(spec) if name not in levels]
@@ -46,12 +46,22 @@ def admit(
     return spec, objectives_of(spec)
 
 
+def _check_origin(spec: JobSpec, origin: str, known: JobSpec | None) -> list[Violation]:
+    """Shared weights are worth something only in the space, and on the split, that they were trained on."""
+    if known is None:
+        return [Violation("supernet.from", repr(origin), "the id of a job whose supernet is trained")]
+    pairs = [(field, getattr(spec, field), getattr(known, field)) for field in ("space", "dataset", "task")]
+    return [
+        Violation(field, repr(mine.model_dump()), f"that of {origin}, {theirs.model_dump()}")
+        for field, mine, theirs in pairs
+        if mine != theirs
+    ]
+
+
 def metric_levels(spec: JobSpec) -> dict[str, Level]:
     """Metric -> the level it is read at while searching: costs at `cost`, the rest at the evaluator's level."""
-    flags = registry("evaluators")[spec.evaluator.name].flags
-    level: Any = flags["level"]
-    metrics: Any = flags["metrics"]
-    known: dict[str, Level] = dict.fromkeys(metrics, level)
+    metrics: Any = registry("evaluators")[spec.evaluator.name].flags["metrics"]
+    known: dict[str, Level] = dict.fromkeys(metrics, level_of(spec.evaluator))
     known.update(dict.fromkeys(registry("costs"), "cost"))
     return known
 

@@ -99,7 +99,9 @@ class Budget(_Part):
         30, ge=1, le=100_000, description="Passes over the training data of the supernet; fixed in steps at preflight."
     )
     wall_time: Seconds | None = Field(
-        None, gt=0, description="Seconds (or 10m, 2h ...) after which search and audit end; delivery still runs."
+        None,
+        gt=0,
+        description="Seconds of work (10m, 2h ...) after which search and audit end; delivery still runs.",
     )
 
 

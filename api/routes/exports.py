@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Path, Response
@@ -12,8 +11,10 @@ from api.dependencies import READ, SUBMIT, JobId, StoreDep
 from api.idempotency import IdempotentRoute
 from api.openapi import problems
 from api.routes.pareto import digest_of
-from nas.resources import Delivery, Export, Page
-from nas.spec import ExportFormat
+from nas.evaluators import needs_supernet
+from nas.resources import Export, Job, Page
+from nas.spec import ExportFormat, PluginRef
+from searchspaces import InvalidState
 
 router = APIRouter(prefix="/v1", tags=["exports"], route_class=IdempotentRoute)
 
@@ -50,7 +51,11 @@ def create(job_id: JobId, wanted: ExportRequest, store: StoreDep, response: Resp
     """Ask for an export; a worker makes it. `GET` the Location until its state is SUCCEEDED or FAILED."""
     digest = digest_of(store, job_id, wanted.candidate)
     formats = tuple(dict.fromkeys(wanted.formats))
-    weights = wanted.weights or _weights_at_hand(store.job(job_id).deliveries, digest)
+    weights = wanted.weights or _weights_at_hand(store.job(job_id), digest)
+    if weights == "inherited" and not _has_shared_weights(store.job(job_id)):
+        raise InvalidState(
+            f"job {job_id} trained no supernet, so there is nothing to inherit; ask for trained weights."
+        )
     export = store.create_export(job_id, digest, formats, weights)
     response.headers["Location"] = f"/v1/exports/{export.export_id}"
     return export
@@ -68,6 +73,10 @@ def export(export_id: ExportId, store: StoreDep) -> Export:
     return store.export(export_id)
 
 
-def _weights_at_hand(deliveries: Iterable[Delivery], digest: str) -> Literal["trained", "inherited"]:
-    is_trained = any(delivery.digest == digest and delivery.weights == "trained" for delivery in deliveries)
-    return "trained" if is_trained else "inherited"
+def _weights_at_hand(job: Job, digest: str) -> Literal["trained", "inherited"]:
+    is_trained = any(delivery.digest == digest and delivery.weights == "trained" for delivery in job.deliveries)
+    return "trained" if is_trained or not _has_shared_weights(job) else "inherited"
+
+
+def _has_shared_weights(job: Job) -> bool:
+    return needs_supernet(PluginRef.model_validate(job.spec["evaluator"]))

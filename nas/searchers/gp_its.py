@@ -59,8 +59,10 @@ class GpIts(Searcher):
     def ask(self, history: History, n: int, rng: Rng) -> list[Proposal]:
         """Up to `n` new architectures; see `Searcher.ask`."""
         self._update(history)
-        if history.num_proposals < self.config.initial or not self._front:
+        if history.num_proposals < self.config.initial:
             return self._fill([], history, n, rng)
+        if not self._front:
+            return self._fill(self._towards_feasible(history, n, rng), history, n, rng)
         candidates = self._candidates(history, rng)
         proposals = []
         for index in self._choose(candidates, n, rng):
@@ -91,6 +93,20 @@ class GpIts(Searcher):
             taken.add(found.digest)
             proposals.append(proposal(found, reason="uniform sample"))
         return proposals
+
+    def _towards_feasible(self, history: History, n: int, rng: Rng) -> list[Proposal]:
+        """New mutants of the records that break the constraints least, while none meets them."""
+        broken = sorted((r for r, _ in self._known if r.violation > 0), key=lambda r: (r.violation, r.number))
+        found: dict[str, Architecture] = {}
+        for record in broken[:_PARENTS]:
+            for mutant in map(self._alive, self.space.neighbours(record.architecture)):
+                if not history.has_seen(mutant):
+                    found.setdefault(mutant.digest, mutant)
+            if len(found) >= 4 * n:
+                break
+        mutants = list(found.values())
+        chosen = rng.permutation(len(mutants))[:n]
+        return [proposal(mutants[i], reason="mutant of the least infeasible") for i in chosen]
 
     def _alive(self, architecture: Architecture) -> Architecture:
         """The live form, where the (sub-)space holds it."""

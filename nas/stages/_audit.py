@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from nas.evaluators import REGISTRY as EVALUATORS
-from nas.evaluators import EvaluationContext, Evaluator, Request
+from nas.evaluators import EvaluationContext, Evaluator, Request, level_of
 from nas.ports import Control, JobView
 from nas.resources import (
     Candidate,
@@ -35,12 +35,15 @@ Scores = npt.NDArray[np.float64]
 _PER_UNIT = 8
 _ENOUGH = 30
 _TRUTH = "accuracy@short"
+_TRAINED = ("short", "full")
 
 
 class AuditStage:
     """Units of a few networks each, so that many workers share the training."""
 
     def plan(self, spec: JobSpec, view: JobView) -> list[UnitPlan]:
+        if level_of(spec.evaluator) in _TRAINED:
+            return []  # the search itself trained its networks: there is no ranking left to check
         chosen = audited(view.candidates(), view.job().objectives, spec)
         chunks = [chosen[start : start + _PER_UNIT] for start in range(0, len(chosen), _PER_UNIT)]
         return [
@@ -67,6 +70,8 @@ class AuditStage:
                 if context.control() is Control.STOP or context.out_of_time():
                     break
                 self._audit_one(context, evaluator, evaluation)
+        if context.must_leave():
+            raise context.leave()
         report = trust_report(context.view, spec)
         context.journal.report(report)
         return {"audited": report.audited}
@@ -139,9 +144,11 @@ def trust_report(view: JobView, spec: JobSpec) -> TrustReport:
     """Agreement of everything that ranks the candidates with the audited networks, beside the free baselines."""
     rows = [c for c in view.candidates() if _TRUTH in c.values]
     truth = np.array([c.values[_TRUTH] for c in rows])
-    level = EVALUATORS[spec.evaluator.name].flags["level"]
+    learned = [objective for objective in view.job().objectives if objective.level != "cost"]
+    level = level_of(spec.evaluator)
     rankers: dict[str, Scores] = {}
     for name, key, sign in (
+        *((o.key, o.key, 1.0) if o.direction == "max" else (f"-{o.key}", o.key, -1.0) for o in learned),
         (f"accuracy@{level}", f"accuracy@{level}", 1.0),
         (f"-loss@{level}", f"loss@{level}", -1.0),
         *((metric, f"{metric}@cost", 1.0) for metric in free_costs()),

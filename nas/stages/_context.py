@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -79,16 +80,20 @@ class UnitContext:
         """The error that gives the unit back to the store; its checkpoints and pending evaluations stay."""
         return Cancelled(f"unit {self.unit.unit_id} was asked to end before it was done.")
 
-    def out_of_time(self) -> bool:
-        """Whether the job's wall-time budget is spent. Asked of the store: other workers spend it too."""
+    def out_of_time(self, *, reserve: float = 0.0) -> bool:
+        """Whether the job's wall-time budget, less `reserve` seconds, is spent. Other workers spend it too."""
         job = self.journal.job()
-        return job.budget.wall_time is not None and job.spent.wall_seconds >= job.budget.wall_time
+        limit = job.budget.wall_time
+        return limit is not None and job.spent.wall_seconds >= limit - min(reserve, limit / 4)
+
+    def expected_seconds(self, phase: Phase) -> float:
+        """Expected seconds of a phase, as preflight saw them."""
+        report = self.journal.job().preflight
+        return report.phase_seconds.get(phase, 0.0) if report else 0.0
 
     def seconds_after(self, phase: Phase) -> float:
         """Expected seconds of the phases after this one, as preflight saw them."""
-        report = self.journal.job().preflight
-        later = list(Phase)[list(Phase).index(phase) + 1 :]
-        return sum((report.phase_seconds if report else {}).get(name, 0.0) for name in later)
+        return sum(self.expected_seconds(later) for later in list(Phase)[list(Phase).index(phase) + 1 :])
 
 
 class Stage(Protocol):
@@ -101,10 +106,14 @@ class Stage(Protocol):
         """Do one unit; its result. Raises Cancelled when it has to be given back unfinished."""
 
 
-def output_key(spec: JobSpec, epochs: int) -> str:
-    """What a trained supernet is known by: everything that its weights depend on."""
+def output_key(context: UnitContext, epochs: int) -> str:
+    """What a trained supernet is known by: everything that its weights depend on, the plug-ins' sources too."""
+    from nas.recipes import REGISTRY as RECIPES
     from nas.training import code_version
+    from searchspaces import REGISTRY as SPACES
 
+    spec = context.spec
+    makers = (SPACES[spec.space.name].create, RECIPES[spec.supernet.recipe.name].create)
     parts: dict[str, Any] = {
         "space": spec.space.model_dump(mode="json"),
         "dataset": spec.dataset.model_dump(mode="json"),
@@ -113,6 +122,8 @@ def output_key(spec: JobSpec, epochs: int) -> str:
         "precision": spec.precision,
         "seed": spec.seed,
         "epochs": epochs,
+        "samples": context.bench.dataset.digest,
         "code": code_version(),
+        "sources": [Path(inspect.getfile(make)).read_text(encoding="utf-8") for make in makers],
     }
     return digest_of(parts)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import statistics
 import time
 from collections.abc import Sequence
@@ -10,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 from nas.evaluators import REGISTRY as EVALUATORS
+from nas.evaluators import needs_supernet
 from nas.ports import JobView
 from nas.resources import CostRange, JsonObject, Phase, PreflightReport, UnitPlan
 from nas.spec import Constraint, JobSpec
@@ -143,13 +143,14 @@ class _Survey:
 
     def _search_all(self, bench: Workbench, costs: dict[str, Cost]) -> bool | None:
         """Whether any architecture meets the bounds, where the sample held none; None when the space is too large."""
-        if any(_is_measured(bound.metric) for bound in self.bounds) or bench.space.size() > _EXHAUSTIVE:
+        if bench.space.size() > _EXHAUSTIVE:
             return None
-        architectures = itertools.islice(bench.space.iterate(), _EXHAUSTIVE)
-        return any(self._meets(architecture, costs) for architecture in architectures)
-
-    def _meets(self, architecture: Architecture, costs: dict[str, Cost]) -> bool:
-        return all(bound.violation(costs[bound.metric].measure(architecture).value) == 0 for bound in self.bounds)
+        on_paper = [bound for bound in self.bounds if not _is_measured(bound.metric)]
+        met = any(
+            all(bound.violation(costs[bound.metric].measure(architecture).value) == 0 for bound in on_paper)
+            for architecture in bench.space.iterate()
+        )
+        return None if met and len(on_paper) < len(self.bounds) else met
 
     def ranges(self) -> tuple[CostRange, ...]:
         """Least, median and largest of each cost; extremes are those of the sample and of the space's own extremes."""
@@ -239,11 +240,12 @@ def _phase_seconds(spec: JobSpec, bench: Workbench, step_seconds: float, epochs:
     """Expected seconds by phase, from the time of one training step; a forward pass costs a third of it."""
     num_train, num_valid = len(bench.dataset.train), len(bench.dataset.valid)
     per_image = step_seconds / min(spec.supernet.batch_size, num_train)
-    needs_supernet = bool(EVALUATORS[spec.evaluator.name].flags["needs_supernet"])
-    trains = needs_supernet and spec.supernet.from_job is None
+    shared = needs_supernet(spec.evaluator)
+    training = getattr(EVALUATORS[spec.evaluator.name].configure(spec.evaluator.config), "training", None)
+    each = per_image / 3 * num_valid + per_image * num_train * (training.epochs if training else 0)
     return {
-        Phase.SUPERNET: per_image * num_train * epochs if trains else 0.0,
-        Phase.SEARCH: per_image / 3 * num_valid * spec.budget.evaluations,
+        Phase.SUPERNET: per_image * num_train * epochs if shared and not spec.supernet.from_job else 0.0,
+        Phase.SEARCH: each * spec.budget.evaluations,
         Phase.AUDIT: per_image * num_train * spec.audit.training.epochs * spec.audit.networks,
         Phase.DELIVER: per_image * (num_train + num_valid) * spec.deliver.training.epochs * spec.deliver.networks,
     }

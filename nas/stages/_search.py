@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from nas.evaluators import REGISTRY as EVALUATORS
-from nas.evaluators import EvaluationContext, Outcome, Request
+from nas.evaluators import EvaluationContext, Outcome, Request, level_of, needs_supernet
 from nas.history import History
 from nas.ports import Control, JobView
 from nas.resources import (
@@ -25,7 +25,7 @@ from nas.resources import (
 from nas.searchers import REGISTRY as SEARCHERS
 from nas.spec import Constraint, JobSpec
 from nas.streams import stream
-from searchspaces import MeasurementError
+from searchspaces import InfeasibleSpace, MeasurementError
 
 if TYPE_CHECKING:
     from nas.evaluators import Evaluator
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
 _INFEASIBLE_PER_EVALUATION = 50
 _REFERENCE_SAMPLE = 32
+_SETTLE_SECONDS = 1.0
 
 
 class SearchStage:
@@ -50,6 +51,8 @@ class SearchStage:
         while reason is None:
             reason = search.turn() or search.why_ended()
         context.journal.event("log", {"level": "info", "message": f"search ended: {reason}"})
+        if not context.journal.front().points:
+            raise InfeasibleSpace(f"no architecture was found that could be measured and is feasible: {reason}.")
         return {"reason": reason, "evaluations": search.num_evaluated, "infeasible": search.num_infeasible}
 
 
@@ -73,6 +76,8 @@ class Search:
     def begin(cls, context: UnitContext) -> Search:
         spec, bench = context.spec, context.bench
         objectives = context.job.objectives
+        if needs_supernet(spec.evaluator):
+            bench.supernet()  # weights that do not fit end the job, not every evaluation by itself
         plugin = EVALUATORS[spec.evaluator.name]
         search = cls(
             context=context,
@@ -80,7 +85,7 @@ class Search:
             searcher=SEARCHERS[spec.searcher.name](spec.searcher.config, bench.space, objectives),
             evaluator=plugin(spec.evaluator.config, bench),
             pricing=Pricing.of(context),
-            fidelity=Fidelity.model_validate({"level": plugin.flags["level"]}),
+            fidelity=Fidelity(level=level_of(spec.evaluator)),
         )
         search.catch_up()
         return search
@@ -96,7 +101,7 @@ class Search:
             return f"budget.evaluations ({job.budget.evaluations}) spent"
         if self.num_evaluated and self.context.control() is Control.STOP:
             return "stopped by user"
-        if self.num_evaluated and self.context.out_of_time():
+        if self.num_evaluated and self.context.out_of_time(reserve=self.context.expected_seconds(Phase.AUDIT)):
             return f"budget.wall_time ({job.budget.wall_time:g} s) spent"
         if self.num_infeasible > _INFEASIBLE_PER_EVALUATION * max(20, self.num_evaluated):
             return f"{self.num_infeasible} proposals were infeasible; loosen the constraints"
@@ -129,7 +134,7 @@ class Search:
 
     def measure(self, evaluations: Sequence[Evaluation]) -> None:
         """Price all, settle the infeasible ones, evaluate and settle the others."""
-        began = time.monotonic()
+        began = told = time.monotonic()
         priced = {e.evaluation_id: self.pricing.price(e.proposal) for e in evaluations}
         settlements = [
             Settlement(
@@ -147,6 +152,9 @@ class Search:
         ]
         for outcome in self.outcomes(feasible):
             settlements.append(self.settlement(outcome, priced[outcome.evaluation_id]))
+            if time.monotonic() - told >= _SETTLE_SECONDS:
+                self.context.journal.settle(settlements)
+                settlements, told = [], time.monotonic()
         self.context.journal.settle(settlements)
         if feasible:
             each = (time.monotonic() - began) / len(feasible)
@@ -154,17 +162,17 @@ class Search:
         self.catch_up()
         self.tell()
 
-    def outcomes(self, evaluations: Sequence[Evaluation]) -> list[Outcome]:
+    def outcomes(self, evaluations: Sequence[Evaluation]) -> Iterator[Outcome]:
         """What the evaluator measures; what it leaves unanswered stays pending for whoever goes on."""
         bench = self.context.bench
         requests = [
             Request(e.evaluation_id, bench.space.parse(e.proposal.text), e.proposal.fidelity, e.proposal.replicate)
             for e in evaluations
         ]
-        if not requests:
-            return []
-        settings = EvaluationContext(seed=self.context.spec.seed, should_stop=self.context.must_leave)
-        return list(self.evaluator.evaluate(requests, settings))
+        settings = EvaluationContext(
+            seed=self.context.spec.seed, should_stop=self.context.must_leave, checkpoints=self.context.checkpoints
+        )
+        return self.evaluator.evaluate(requests, settings) if requests else iter(())
 
     def settlement(self, outcome: Outcome, price: Price) -> Settlement:
         """An outcome with its costs, held against the constraints on what was measured."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from nas.evaluators import REGISTRY as EVALUATORS
+from nas.evaluators import needs_supernet
 from nas.ports import Control, JobView
 from nas.resources import JsonObject, Phase, UnitPlan
 from nas.spec import JobSpec
@@ -17,7 +17,7 @@ class SupernetStage:
     """One unit; none when the evaluator needs no shared weights."""
 
     def plan(self, spec: JobSpec, view: JobView) -> list[UnitPlan]:
-        return [UnitPlan(key="supernet")] if EVALUATORS[spec.evaluator.name].flags["needs_supernet"] else []
+        return [UnitPlan(key="supernet")] if needs_supernet(spec.evaluator) else []
 
     def run(self, context: UnitContext) -> JsonObject:
         spec = context.spec
@@ -27,7 +27,7 @@ class SupernetStage:
             if known is None:
                 raise NotFound(f"job {spec.supernet.from_job} has no trained supernet; name one that has.")
             return self._reuse(context, known)
-        key = output_key(spec, epochs)
+        key = output_key(context, epochs)
         known = context.view.find_output(Phase.SUPERNET, output_key=key)
         return self._reuse(context, known) if known else self._train(context, epochs, key)
 

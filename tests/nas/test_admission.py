@@ -1,0 +1,94 @@
+"""What a spec must pass before a job is made of it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from nas.admission import admit
+from nas.resources import DatasetInfo
+from nas.spec import JobSpec
+from nas.stages._preflight import preflight, refuse_impossible
+from searchspaces import SpecError
+
+SMALL: dict[str, Any] = {
+    "space": {"name": "nasbench201", "config": {"channels": 4, "cells_per_stage": 1}},
+    "dataset": "digits",
+    "audit": {"networks": 2, "training": {"epochs": 1}},
+    "budget": {"evaluations": 10, "epochs": 2},
+}
+
+
+def refused(mapping: dict[str, Any], **given: Any) -> dict[str, str]:
+    with pytest.raises(SpecError) as caught:
+        admit(mapping, **{"datasets": {}, **given})
+    return {violation.field: violation.allowed for violation in caught.value.violations}
+
+
+def test_all_violations_are_told_at_once() -> None:
+    wrong = refused(
+        {
+            "dataset": "nosuch",
+            "space": "nosuch",
+            "searcher": {"name": "gp_its", "config": {"initial": 0, "colour": 1}},
+            "objectives": {"acuracy": "max"},
+            "constraints": ["parms <= 3"],
+        }
+    )
+    assert set(wrong) == {
+        "dataset", "space", "searcher.config.initial", "searcher.config.colour", "objectives.acuracy", "constraints.0",
+    }  # fmt: skip
+    assert "nas data add" in wrong["dataset"]
+    assert "nasbench201" in wrong["space"]
+    assert "accuracy" in wrong["objectives.acuracy"]
+
+
+def test_objectives_are_read_where_the_evaluator_measures() -> None:
+    alone = {"name": "standalone", "config": {"level": "full"}}
+    _, objectives = admit({**SMALL, "evaluator": alone, "objectives": {"accuracy": "max"}}, datasets={})
+    assert [objective.key for objective in objectives] == ["accuracy@full"]
+    _, objectives = admit({**SMALL, "objectives": {"loss": "min", "latency_ms": "min"}}, datasets={})
+    assert [objective.key for objective in objectives] == ["loss@supernet", "latency_ms@cost"]
+
+
+def test_a_registered_data_set_is_resolved_and_raw_paths_are_for_embedded_mode() -> None:
+    info = DatasetInfo(name="mine", plugin="npz", config={"path": "/data/mine.npz"})
+    spec, _ = admit({"dataset": "mine"}, datasets={"mine": info}, embedded=False)
+    assert (spec.dataset.name, spec.dataset.config) == ("npz", {"path": "/data/mine.npz"})
+    raw = {"dataset": {"name": "npz", "config": {"path": "/data/mine.npz"}}}
+    assert "dataset.config.path" in refused(raw, embedded=False)
+    assert admit(raw, datasets={})[0].dataset.name == "npz"
+
+
+def test_a_supernet_is_taken_over_only_for_the_same_space_data_and_task() -> None:
+    origin = JobSpec.from_mapping(SMALL)
+    again = {**SMALL, "supernet": {"from": "job_1"}}
+    assert admit(again, datasets={}, supernet_of=lambda _: origin)[0].supernet.from_job == "job_1"
+    assert set(refused(again, supernet_of=lambda _: None)) == {"supernet.from"}
+    assert set(refused({**again, "space": "nasbench201"}, supernet_of=lambda _: origin)) == {"space"}
+    other_split = {**again, "dataset": {"name": "digits", "config": {"seed": 7}}}
+    assert set(refused(other_split, supernet_of=lambda _: origin)) == {"dataset"}
+
+
+def test_bounds_that_nothing_meets_are_refused_beside_a_measured_one_too() -> None:
+    for bounds in (["params <= 10"], ["params <= 10", "latency_ms <= 1000"], ["params <= 5k", "params >= 20k"]):
+        with pytest.raises(SpecError, match="params"):
+            refuse_impossible(JobSpec.from_mapping({**SMALL, "constraints": bounds}))
+    refuse_impossible(JobSpec.from_mapping({**SMALL, "constraints": ["params <= 4822", "latency_ms <= 1000"]}))
+
+
+def test_preflight_reports_costs_memory_and_time_and_fits_the_training_into_the_wall_time() -> None:
+    report = preflight(JobSpec.from_mapping({**SMALL, "constraints": ["params <= 12k"]}))
+    params = next(cost for cost in report.costs if cost.metric == "params")
+    assert (params.minimum, params.maximum) == (4822, 23_302)
+    assert params.share_feasible is not None
+    assert 0 < params.share_feasible < 1
+    assert report.satisfiable is True
+    assert report.largest_path_bytes is not None
+    assert report.largest_path_bytes > 100_000
+    hurried = {**SMALL, "budget": {"evaluations": 10, "epochs": 10_000, "wall_time": 5}}
+    short = preflight(JobSpec.from_mapping(hurried))
+    assert short.train_steps is not None
+    assert short.train_steps < 10_000 * 17
+    assert any("wall_time" in note for note in short.notes)
