@@ -47,11 +47,14 @@ class Server:
 
 
 @contextmanager
-def server(folder: Path, *, workers: int = 1, lease_seconds: float = 30.0) -> Iterator[Server]:
+def server(
+    folder: Path, *, workers: int = 1, lease_seconds: float = 30.0, store_url: str | None = None
+) -> Iterator[Server]:
     """Start `nas up` on a free port and wait until it answers; end it with SIGTERM."""
+    environ = {**environment(), "NAS_STORE": store_url} if store_url else environment()
     command = [sys.executable, "-P", "-m", "api", "up", "--port", "0", "--announce", "--folder", str(folder)]
     command += ["--workers", str(workers), "--lease-seconds", str(lease_seconds)]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment())
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environ)
     try:
         assert process.stdout is not None
         line = next((line for line in process.stdout if line.startswith("NAS_URL=")), None)
