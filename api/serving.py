@@ -135,11 +135,10 @@ def _admit(store: Store, settings: Settings, mapping: Mapping[str, object]) -> t
 
 
 def _refuse(spec: JobSpec) -> None:
-    """Embedded, the server has the data too: constraints that nothing meets are refused before the job is stored."""
+    """Embedded, the server has the data: a missing file or an impossible bound is refused before a job is stored."""
     from nas.job import refuse_impossible
 
-    if spec.constraints:
-        refuse_impossible(spec)
+    refuse_impossible(spec)
 
 
 def _supernet_of(store: Store, job_id: str) -> JobSpec | None:

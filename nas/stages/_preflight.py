@@ -15,7 +15,7 @@ from nas.resources import CostRange, JsonObject, Phase, PreflightReport, UnitPla
 from nas.spec import Constraint, JobSpec
 from nas.stages._search import needed_costs
 from nas.streams import stream
-from searchspaces import Architecture, InfeasibleSpace, SpecError, Violation
+from searchspaces import Architecture, ConfigError, DataError, InfeasibleSpace, SpecError, Violation
 
 if TYPE_CHECKING:
     from nas.stages._context import UnitContext
@@ -59,14 +59,23 @@ def steps_per_epoch(spec: JobSpec, num_samples: int) -> int:
 
 
 def refuse_impossible(spec: JobSpec) -> None:
-    """Look for an architecture that meets the constraints on costs.
+    """Read the data, fit the space to it, and look for an architecture that meets the constraints on costs.
 
     Raises:
-        SpecError: there is none; each bound is named with what the space has.
+        SpecError: the data cannot be read, the space does not fit, or nothing meets a bound (with what there is).
     """
     from nas.workbench import Workbench
 
-    survey = _Survey.of(spec, Workbench(spec))
+    bench = Workbench(spec)
+    try:
+        _ = bench.space
+    except DataError as error:
+        raise SpecError([Violation("dataset", repr(spec.dataset.name), str(error))]) from error
+    except ConfigError as error:
+        raise SpecError(error.violations) from error
+    if not spec.constraints:
+        return
+    survey = _Survey.of(spec, bench)
     if survey.satisfiable is False:
         raise SpecError([Violation("constraints", why, "a bound that some architecture meets") for why in survey.why()])
 

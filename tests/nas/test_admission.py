@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -76,6 +77,19 @@ def test_bounds_that_nothing_meets_are_refused_beside_a_measured_one_too() -> No
         with pytest.raises(SpecError, match="params"):
             refuse_impossible(JobSpec.from_mapping({**SMALL, "constraints": bounds}))
     refuse_impossible(JobSpec.from_mapping({**SMALL, "constraints": ["params <= 4822", "latency_ms <= 1000"]}))
+
+
+def test_data_that_cannot_be_read_and_a_space_that_does_not_fit_are_refused(tmp_path: Path) -> None:
+    broken = tmp_path / "cut.npz"
+    broken.write_bytes(b"PK\x03\x04 cut short")
+    for path in (str(tmp_path / "missing.npz"), str(broken)):
+        spec = JobSpec.from_mapping({**SMALL, "dataset": {"name": "npz", "config": {"path": path}}})
+        with pytest.raises(SpecError, match=Path(path).name) as caught:
+            refuse_impossible(spec)
+        assert [violation.field for violation in caught.value.violations] == ["dataset"]
+    unfit = {"name": "nasbench201", "config": {"num_classes": 3}}
+    with pytest.raises(SpecError, match="num_classes"):
+        refuse_impossible(JobSpec.from_mapping({**SMALL, "space": unfit}))
 
 
 def test_preflight_reports_costs_memory_and_time_and_fits_the_training_into_the_wall_time() -> None:
