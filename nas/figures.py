@@ -11,6 +11,7 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from html import escape
+from typing import NamedTuple
 
 from nas.resources import Candidate, Event, FrontPoint, JsonObject, Objective, ParetoFront
 from searchspaces import Drawing
@@ -19,31 +20,40 @@ _TEXT, _GRID = "#858d9a", "rgba(133,141,154,0.22)"
 _FRONT, _POINTS, _OUTSIDE, _SECOND = "#e8590c", "#4285d6", "#9aa1ac", "#2b9e77"
 _OPTION_COLOURS = ("#4285d6", "#e8590c", "#2b9e77", "#a259c4", "#c99a06", "#d6457c", "#0fa3b1", "#7a7f3a")
 _MOST_STEPS = 1000
+NUMBER = "number"
+"""The axis on which candidates lie in the order of their proposals."""
 _UNITS = {"latency_ms": "ms", "seconds": "s"}
 _Point = tuple[float, float]
 _FONT = "system-ui, -apple-system, 'Segoe UI', sans-serif"
 
 
-def pareto(front: ParetoFront, sample: Sequence[Candidate], objectives: Sequence[Objective]) -> JsonObject:
+def pareto(
+    front: ParetoFront,
+    sample: Sequence[Candidate],
+    objectives: Sequence[Objective],
+    *,
+    x: str | None = None,
+    y: str | None = None,
+) -> JsonObject:
     """The front over a sample of the candidates.
 
     The first objective is drawn upwards, the second to the right, a third as colour; further ones are in the hover.
-    With a single objective the number of the proposal is drawn to the right.
+    With a single objective the number of the proposal is drawn to the right. `x` and `y` draw other values
+    (`metric@level`, or `number`) instead; candidates without them are left out.
     """
-    y_key = objectives[0].key
-    x_key = objectives[1].key if len(objectives) > 1 else None
+    own = _Axes(objectives[1].key if len(objectives) > 1 else NUMBER, objectives[0].key)
+    axes = _Axes(x or own.x, y or own.y)
     on_front = {point.digest for point in front.points}
-    drawn = [c for c in sample if c.digest not in on_front and y_key in c.values and (x_key or y_key) in c.values]
+    drawn = [c for c in sample if c.digest not in on_front and axes.has(c)]
     traces = [
-        _points("evaluated", [c for c in drawn if c.feasible], objectives, color=_POINTS, size=6, opacity=0.5),
-        _points(
-            "outside the constraints", [c for c in drawn if not c.feasible], objectives, color=_OUTSIDE, symbol="x"
-        ),
-        _front_trace(front.points, objectives),
+        _points("evaluated", [c for c in drawn if c.feasible], axes, color=_POINTS, size=6, opacity=0.5),
+        _points("outside the constraints", [c for c in drawn if not c.feasible], axes, color=_OUTSIDE, symbol="x"),
+        _front_trace(front.points, objectives, axes, is_own=axes == own),
     ]
-    layout = _layout(x=_axis_title(objectives[1]) if x_key else "proposal", y=_axis_title(objectives[0]))
+    layout = _layout(x=_axis_title(axes.x, objectives), y=_axis_title(axes.y, objectives))
     layout["hovermode"] = "closest"
-    return _figure([trace for trace in traces if trace["y"]], layout, empty="No candidate has been evaluated yet.")
+    empty = "No candidate has been evaluated yet." if axes == own else "No candidate drawn here has both values."
+    return _figure([trace for trace in traces if trace["y"]], layout, empty=empty)
 
 
 def hypervolume(events: Sequence[Event]) -> JsonObject:
@@ -127,24 +137,37 @@ def architecture(drawing: Drawing) -> JsonObject:
 # --- parts -----------------------------------------------------------------------------------------------------------
 
 
+class _Axes(NamedTuple):
+    """What is drawn to the right and upwards: keys of values, or `number`."""
+
+    x: str
+    y: str
+
+    def has(self, point: Candidate | FrontPoint) -> bool:
+        return all(key == NUMBER or key in point.values for key in self)
+
+    def of(self, point: Candidate | FrontPoint) -> tuple[float, float]:
+        across, up = (point.number if key == NUMBER else point.values[key] for key in self)
+        return across, up
+
+
 def _points(
     name: str,
     points: Sequence[Candidate | FrontPoint],
-    objectives: Sequence[Objective],
+    axes: _Axes,
     *,
     color: str,
     size: int = 6,
     opacity: float = 1.0,
     symbol: str = "circle",
 ) -> JsonObject:
-    y_key = objectives[0].key
-    x_key = objectives[1].key if len(objectives) > 1 else None
+    places = [axes.of(point) for point in points]
     return {
         "type": "scatter",
         "mode": "markers",
         "name": name,
-        "x": [p.values[x_key] if x_key else p.number for p in points],
-        "y": [p.values[y_key] for p in points],
+        "x": [across for across, _ in places],
+        "y": [up for _, up in places],
         "customdata": [p.digest for p in points],
         "text": [_hover(p) for p in points],
         "hovertemplate": "%{text}<extra>" + name + "</extra>",
@@ -152,21 +175,22 @@ def _points(
     }
 
 
-def _front_trace(points: Sequence[FrontPoint], objectives: Sequence[Objective]) -> JsonObject:
+def _front_trace(
+    points: Sequence[FrontPoint], objectives: Sequence[Objective], axes: _Axes, *, is_own: bool
+) -> JsonObject:
     keys = [objective.key for objective in objectives[:3]]
-    ordered = sorted(
-        (p for p in points if all(key in p.values for key in keys)), key=lambda p: [p.values[k] for k in keys[::-1]]
-    )
-    trace = _points("Pareto front", ordered, objectives, color=_FRONT, size=10)
+    kept = [p for p in points if axes.has(p) and all(key in p.values for key in keys)]
+    ordered = sorted(kept, key=lambda p: [p.values[k] for k in keys[::-1]] if is_own else axes.of(p))
+    trace = _points("Pareto front", ordered, axes, color=_FRONT, size=10)
     trace["marker"]["line"] = {"width": 1, "color": "rgba(255,255,255,0.7)"}
-    if len(objectives) == 2:
+    if is_own and len(objectives) == 2:
         # A step goes right first where the cheaper point is dominated by nothing on the way: less cost is better.
         trace |= {"mode": "lines+markers", "line": {"color": _FRONT, "width": 1.5, "shape": _step(objectives)}}
-    if len(objectives) > 2:
+    if is_own and len(objectives) > 2:
         trace["marker"] |= {
             "color": [p.values[keys[2]] for p in ordered],
             "colorscale": "Viridis",
-            "colorbar": {"title": {"text": _axis_title(objectives[2])}, "thickness": 12, "outlinewidth": 0},
+            "colorbar": {"title": {"text": _axis_title(keys[2], objectives)}, "thickness": 12, "outlinewidth": 0},
         }
     return trace
 
@@ -180,10 +204,14 @@ def _hover(point: Candidate | FrontPoint) -> str:
     return f"<b>#{point.number}</b> {escape(point.text, quote=False)}{values}"
 
 
-def _axis_title(objective: Objective) -> str:
-    unit = _UNITS.get(objective.metric)
-    arrow = "higher is better" if objective.direction == "max" else "lower is better"
-    return f"{objective.metric.replace('_ms', '')}{f' ({unit})' if unit else ''} @ {objective.level} · {arrow}"
+def _axis_title(key: str, objectives: Sequence[Objective]) -> str:
+    if key == NUMBER:
+        return "proposal"
+    metric, _, level = key.rpartition("@")
+    unit = _UNITS.get(metric)
+    directions = {objective.key: objective.direction for objective in objectives}
+    said = {"max": " · higher is better", "min": " · lower is better"}.get(directions.get(key, ""), "")
+    return f"{metric.replace('_ms', '')}{f' ({unit})' if unit else ''} @ {level}{said}"
 
 
 def _line(

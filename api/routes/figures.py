@@ -25,6 +25,14 @@ _EVENTS_A_PAGE = 10_000
 FigureName = Annotated[
     Literal["pareto", "hypervolume", "training", "paths"], Path(description="Which figure, as described above.")
 ]
+_AXIS = r"^(number|[^@\s]+@[a-z]+)$"
+X = Annotated[
+    str | None,
+    Query(max_length=200, pattern=_AXIS, description="`metric@level`, or `number`, drawn to the right (pareto)."),
+]
+Y = Annotated[
+    str | None, Query(max_length=200, pattern=_AXIS, description="`metric@level`, or `number`, drawn upwards (pareto).")
+]
 Sample = Annotated[int, Query(ge=0, le=20_000, description="Most candidates drawn beside the front (pareto).")]
 
 
@@ -35,14 +43,18 @@ Sample = Annotated[int, Query(ge=0, le=20_000, description="Most candidates draw
     response_class=Response,
     responses={200: FIGURE_RESPONSE, **problems(404, 422)},
 )
-def figure(job_id: JobId, name: FigureName, store: StoreDep, sample: Sample = 2000) -> Response:
+def figure(
+    job_id: JobId, name: FigureName, store: StoreDep, *, sample: Sample = 2000, x: X = None, y: Y = None
+) -> Response:
     """A plotly figure: `pareto` front over a sample of the candidates, `hypervolume` over the evaluations, supernet
-    `training`, or distribution of `paths`. The `customdata` of a point is the digest of its candidate."""
+    `training`, or distribution of `paths`. The `customdata` of a point is the digest of its candidate.
+
+    `pareto` draws the objectives unless `x` or `y` name other values; candidates without them are left out."""
     match name:
         case "pareto":
             front = store.front(job_id)
             drawn = store.sample_candidates(job_id, sample) if sample else ()
-            return _json(figures.pareto(front, drawn, front.objectives))
+            return _json(figures.pareto(front, drawn, front.objectives, x=x, y=y))
         case "hypervolume":
             return _json(figures.hypervolume(_events(store, job_id, "evaluations")))
         case "training":

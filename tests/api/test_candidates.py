@@ -94,6 +94,14 @@ def test_a_point_of_the_front_is_resolved_by_its_customdata(service: Running) ->
         assert service.http.get(f"/v1/jobs/{job.job_id}/candidates/{digest}").status_code == 200
 
 
+def test_any_two_values_are_axes_of_the_front(service: Running) -> None:
+    address = f"/v1/jobs/{service.searched().job_id}/figures/pareto"
+    front = service.http.get(address, params={"x": "number", "y": "params@cost"}).json()["data"][-1]
+    assert front["x"] == list(range(len(TEXTS)))
+    assert front["y"] == [1000.0 + number for number in range(len(TEXTS))]
+    problem(service.http.get(address, params={"x": "params"}), 422, "INVALID_REQUEST")
+
+
 def test_an_unknown_figure_names_those_there_are(service: Running) -> None:
     job = service.submit()
     answer = service.http.get(f"/v1/jobs/{job.job_id}/figures/pie")

@@ -133,6 +133,21 @@ def test_the_first_objective_is_drawn_upwards_and_the_second_to_the_right(rows: 
     assert trace["x"] == sorted(trace["x"])
 
 
+def test_other_values_are_drawn_where_axes_name_them_and_candidates_without_them_are_left_out() -> None:
+    best, worse, partial = candidate(0, 0.9, 10.0, 3.0), candidate(1, 0.1, 20.0, 4.0), candidate(2, 0.05, 30.0)
+    two = (ACCURACY, PARAMS)
+    front = front_of([best], two)
+    figure = figures.pareto(front, [best, worse, partial], two, x="latency_ms@cost", y="params@cost")
+    assert named(figure, "evaluated") | {"x": [4.0], "y": [20.0]} == named(figure, "evaluated")
+    assert (named(figure, "Pareto front")["x"], named(figure, "Pareto front")["mode"]) == ([3.0], "markers")
+    assert figure["layout"]["xaxis"]["title"]["text"] == "latency (ms) @ cost"
+    numbered = figures.pareto(front, [best, worse], two, x=figures.NUMBER)
+    assert (named(numbered, "evaluated")["x"], named(numbered, "evaluated")["y"]) == ([1], [0.1])
+    nowhere = figures.pareto(front, [best], two, y="accuracy@full")
+    assert nowhere["data"] == []
+    assert "both values" in nowhere["layout"]["annotations"][0]["text"]
+
+
 def test_a_single_objective_is_drawn_over_the_proposals_and_a_third_as_colour() -> None:
     points = [candidate(i, 0.1 * i, 10.0 * i, 3.0 * i) for i in range(1, 4)]
     single = named(figures.pareto(front_of(points, (ACCURACY,)), [], (ACCURACY,)), "Pareto front")
