@@ -71,7 +71,10 @@ export class CandidateTable {
   }
 
   refreshIfAtTop() {
-    if (document.hidden) return;
+    if (document.hidden) {
+      this.refreshSoon();
+      return;
+    }
     const isAtTop = this.box.scrollTop < ROW_PX && this.rows.length <= PAGE_SIZE;
     if (isAtTop) this.reload();
     else this.fresh.hidden = false;

@@ -106,9 +106,13 @@ export function chart({ label, className = "chart", onSelect = null }) {
   const element = h("div", { class: className, role: "figure", "aria-label": label }, canvas, cover);
   let drawn = null;
   let library = null;
+  // Plotly measures what it draws into, so a hidden figure waits until it is seen.
+  let isDue = false;
 
   const draw = async () => {
-    if (!drawn || !element.isConnected || !element.offsetParent) return;
+    isDue = true;
+    if (!drawn || !element.offsetParent) return;
+    isDue = false;
     const { figure, selected, view } = drawn;
     const tone = colours();
     const layout = { ...themed(figure.layout ?? {}, tone), uirevision: view };
@@ -133,10 +137,8 @@ export function chart({ label, className = "chart", onSelect = null }) {
 
   const sizes = new ResizeObserver(() => {
     if (!element.offsetParent || !drawn) return;
-    if (canvas.dataset.drawn !== "yes") {
-      canvas.dataset.drawn = "yes";
-      draw();
-    } else if (library && canvas.layout) library.Plots.resize(canvas);
+    if (isDue) draw();
+    else if (library && canvas.layout) library.Plots.resize(canvas);
   });
   sizes.observe(element);
   dark.addEventListener("change", draw);

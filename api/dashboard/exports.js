@@ -1,6 +1,6 @@
 // Exports of the selected candidate: asked for, watched until done, downloaded.
 
-import { h, put } from "./dom.js";
+import { h, put, say } from "./dom.js";
 import { problemBox } from "./notices.js";
 import { delivery, formatName } from "./reports.js";
 import { rest } from "./rest.js";
@@ -16,14 +16,15 @@ export class ExportPart {
     this.exports = new Map();
     const format = (name) =>
       h("label", { class: "inline" }, h("input", { type: "checkbox", name: "format", value: name, checked: name === "onnx" }), ` ${formatName(name)}`);
-    const weights = (value, title, checked) =>
-      h("label", { class: "inline" }, h("input", { type: "radio", name: "weights", value, checked }), ` ${title}`);
+    const weights = (value, title) => h("label", { class: "inline" }, h("input", { type: "radio", name: "weights", value }), title);
+    this.trained = new Set();
+    this.trainedTitle = h("span");
     this.button = h("button", { type: "submit", class: "primary" }, "Export");
     this.form = h(
       "form",
       { class: "export-form" },
       h("fieldset", {}, h("legend", {}, "Format"), FORMATS.map(format)),
-      h("fieldset", {}, h("legend", {}, "Weights"), weights("inherited", "inherited, at once", true), weights("trained", "trained first", false)),
+      h("fieldset", {}, h("legend", {}, "Weights"), weights("inherited", "inherited, at once"), weights("trained", this.trainedTitle)),
       this.button,
     );
     this.form.addEventListener("submit", (event) => {
@@ -43,10 +44,23 @@ export class ExportPart {
     clearTimeout(this.timer);
   }
 
+  /** These candidates have their own trained weights already. */
+  delivered(digests) {
+    this.trained = new Set(digests);
+    this.offer();
+  }
+
+  offer() {
+    const isTrained = this.trained.has(this.digest);
+    say(this.trainedTitle, isTrained ? "trained, at once" : "trained first");
+    return isTrained ? "trained" : "inherited";
+  }
+
   /** Show the exports of this candidate. */
   show(digest) {
     if (digest === this.digest) return;
     this.digest = digest;
+    this.form.elements.weights.value = this.offer();
     put(this.notice);
     this.draw();
     this.poll();

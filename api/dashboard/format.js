@@ -51,9 +51,23 @@ export function duration(seconds) {
   if (seconds < 10) return `${seconds.toFixed(1)} s`;
   const whole = Math.round(seconds);
   if (whole < 60) return `${whole} s`;
-  if (whole < 3600) return `${Math.floor(whole / 60)} min ${pad(whole % 60)} s`;
-  if (whole < 172_800) return `${Math.floor(whole / 3600)} h ${pad(Math.floor((whole % 3600) / 60))} min`;
-  return `${Math.floor(whole / 86_400)} d ${Math.floor((whole % 86_400) / 3600)} h`;
+  if (whole < 3600) return two(whole, 60, "min", 1, "s");
+  if (whole < 172_800) return two(whole, 3600, "h", 60, "min");
+  return two(whole, 86_400, "d", 3600, "h");
+}
+
+function two(seconds, large, largeName, small, smallName) {
+  const rest = Math.floor((seconds % large) / small);
+  const first = `${Math.floor(seconds / large)} ${largeName}`;
+  return rest ? `${first} ${pad(rest)} ${smallName}` : first;
+}
+
+/** Seconds as a stop watch shows them. */
+export function stopwatch(seconds) {
+  const whole = Math.round(seconds);
+  const hours = Math.floor(whole / 3600);
+  const minutes = Math.floor((whole % 3600) / 60);
+  return `${hours ? `${hours}:${pad(minutes)}` : minutes}:${pad(whole % 60)}`;
 }
 
 function pad(value) {

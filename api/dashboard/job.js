@@ -59,7 +59,7 @@ class JobPage {
     this.unfollow = follow(this.jobId, 0, {
       onEvent: (type, data, sequence, at) => this.happened(type, data, sequence, at),
       onProgress: (job) => this.update({ ...job, spec: this.job.spec }),
-      onEnd: () => this.ended(),
+      onEnd: (last) => this.ended(last),
       onConnection: (isUp) => this.connected(isUp),
     });
     if (this.wanted) this.select(this.wanted);
@@ -70,7 +70,7 @@ class JobPage {
     const step = (way) => this.step(way);
     const select = (digest) => this.select(digest);
     this.head = new JobHead({ onVerb: (verb) => this.act(verb) });
-    this.charts = new JobCharts(this.jobId, { objectives, onSelect: select, onStep: step, onAxes: () => {} });
+    this.charts = new JobCharts(this.jobId, { objectives, onSelect: select, onStep: step });
     this.selected = new SelectedPanel(this.jobId, { onStep: step, onCandidate: (candidate) => this.showCandidate(candidate) });
     this.table = new CandidateTable(this.jobId, { objectives, onSelect: select, onKeys: (keys) => this.charts.setKeys(keys) });
     this.log = eventLog();
@@ -101,6 +101,7 @@ class JobPage {
     const shown = JSON.stringify([preflight, trust, deliveries, progress.audits_total]);
     if (shown === this.shownReports) return;
     this.shownReports = shown;
+    this.selected.exports.delivered(deliveries.filter(({ weights }) => weights === "trained").map(({ digest }) => digest));
     const models = deliveries.map((given) => delivery(given, { onSelect: (digest) => this.select(digest) }));
     put(
       this.reports,
@@ -129,7 +130,7 @@ class JobPage {
     try {
       this.update(await rest.job(this.jobId, this.leaving.signal));
     } catch (error) {
-      if (error.name !== "AbortError") this.connected(false);
+      this.failed(error);
     }
   }
 
@@ -140,7 +141,7 @@ class JobPage {
       this.head.update(this.job, this.front);
       this.table.addKeys([...new Set(points.flatMap(({ values }) => Object.keys(values)))]);
     } catch (error) {
-      if (error.name !== "AbortError") this.connected(false);
+      this.failed(error);
     }
   }
 
@@ -169,7 +170,7 @@ class JobPage {
   /** Go along the front, in the order in which it is drawn from left to right. */
   step(way) {
     const { x, y } = this.charts.axes;
-    const across = ({ values, number }) => (x ? values[x] : number);
+    const across = ({ values, number }) => (x === "number" ? number : values[x]);
     const points = (this.front?.points ?? []).filter((point) => across(point) !== undefined && point.values[y] !== undefined);
     if (!points.length) return;
     points.sort((a, b) => across(a) - across(b) || a.values[y] - b.values[y]);
@@ -180,10 +181,22 @@ class JobPage {
 
   connected(isUp) {
     say(this.connection, isUp ? "" : "Connection lost; trying again …");
+    if (isUp) this.charts.catchUp();
   }
 
-  ended() {
+  failed(error) {
+    // A lost connection is said by the event stream, which also knows when it is back.
+    if (error.name === "AbortError" || error.isOffline) return;
+    if (!error.title) console.error(error);
+    say(this.connection, error.detail || error.title || String(error));
+  }
+
+  ended({ state, reason }) {
     this.connected(true);
+    if (!state) {
+      say(this.connection, `This job is gone: ${reason}.`);
+      return;
+    }
     this.readJob();
     this.readFront();
     this.charts.outdated("pareto", "hypervolume", "training", "paths");

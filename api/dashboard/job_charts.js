@@ -14,12 +14,13 @@ const TABS = {
 };
 
 export class JobCharts {
-  constructor(jobId, { objectives, onSelect, onStep, onAxes }) {
-    Object.assign(this, { jobId, onAxes });
+  constructor(jobId, { objectives, onSelect, onStep }) {
+    this.jobId = jobId;
     this.leaving = new AbortController();
     this.stale = new Set(Object.keys(TABS));
-    this.defaults = { y: objectives[0].key, x: objectives[1]?.key ?? "" };
+    this.defaults = { y: objectives[0].key, x: objectives[1]?.key ?? "number" };
     this.axes = { ...this.defaults };
+    this.missed = new Set();
     this.charts = new Map();
     this.panels = new Map();
     this.tabs = new Map();
@@ -82,26 +83,27 @@ export class JobCharts {
 
   /** Offer these `metric@level` keys as axes. */
   setKeys(keys) {
-    const picker = (axis, title, withNumber) => {
-      const options = [...(withNumber ? [""] : []), ...keys].map((key) => {
-        const option = h("option", { value: key }, key ? format.keyLabel(key) : "order of proposal");
+    this.keys = keys;
+    // A list that is open must not be replaced under the reader's pointer.
+    if (this.pickers.contains(document.activeElement)) {
+      this.pickers.onfocusout = () => setTimeout(() => this.setKeys(this.keys));
+      return;
+    }
+    this.pickers.onfocusout = null;
+    const picker = (axis, title, offered) => {
+      const options = offered.map((key) => {
+        const option = h("option", { value: key }, key === "number" ? "order of proposal" : format.keyLabel(key));
         option.selected = key === this.axes[axis];
         return option;
       });
       return h("label", { class: "inline" }, `${title} `, h("select", { "data-axis": axis, onchange: (event) => this.choose(axis, event.target.value) }, options));
     };
-    // A list that is open must not be replaced under the reader's pointer.
-    if (this.pickers.contains(document.activeElement)) {
-      this.pickers.addEventListener("focusout", () => this.setKeys(keys), { once: true });
-      return;
-    }
-    put(this.pickers, picker("x", "Across", !this.defaults.x), picker("y", "Up", false));
+    put(this.pickers, picker("x", "Across", [...keys, "number"]), picker("y", "Up", keys));
   }
 
   choose(axis, key) {
     this.axes = { ...this.axes, [axis]: key };
     this.stale.add("pareto");
-    this.onAxes(this.axes);
     this.loadSoon();
   }
 
@@ -109,6 +111,12 @@ export class JobCharts {
   outdated(...names) {
     for (const name of names) this.stale.add(name);
     this.loadSoon();
+  }
+
+  /** The service answers again: read what could not be read meanwhile. */
+  catchUp() {
+    this.outdated(...this.missed);
+    this.missed.clear();
   }
 
   /** Ring the selected candidate, where it has a value on both axes. */
@@ -120,7 +128,7 @@ export class JobCharts {
   place() {
     const { values, number } = this.candidate ?? {};
     if (!values) return null;
-    const x = this.axes.x ? values[this.axes.x] : number;
+    const x = this.axes.x === "number" ? number : values[this.axes.x];
     const y = values[this.axes.y];
     return x === undefined || y === undefined ? null : { x, y };
   }
@@ -138,8 +146,9 @@ export class JobCharts {
       await drawing.show(figure, { selected: name === "pareto" ? this.place() : null, view: JSON.stringify(axes) });
     } catch (error) {
       if (error.name === "AbortError") return;
-      // Offline is said once, at the top of the page; the last figure stays.
-      if (!error.isOffline) drawing.fail(h("strong", {}, error.title ?? "No figure"), h("span", {}, ` ${error.detail ?? error.message}`));
+      // Offline is said once, at the top of the page; the last figure stays until the service is back.
+      if (error.isOffline) this.missed.add(name);
+      else drawing.fail(h("strong", {}, error.title ?? "No figure"), h("span", {}, ` ${error.detail ?? error.message}`));
     } finally {
       this.isLoading = false;
     }

@@ -116,7 +116,7 @@ export class JobHead {
     set("Delivered", of(progress.delivered, progress.deliveries_total));
     set("Infeasible", format.count(progress.infeasible));
     set("Failed", format.count(progress.failures));
-    set("Time spent", budget.wall_time ? `${format.duration(spent.wall_seconds)} of ${format.duration(budget.wall_time)}` : format.duration(spent.wall_seconds));
+    set("Time spent", format.stopwatch(spent.wall_seconds) + (budget.wall_time ? ` / ${format.stopwatch(budget.wall_time)}` : ""));
     set("Time left", timeLeft(state, progress.seconds_left));
   }
 }

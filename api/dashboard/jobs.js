@@ -88,6 +88,8 @@ class JobList {
       if (!error.title) console.error(error);
       put(this.notice, problemBox(error, { retry: () => this.refresh() }));
       if (!this.rows.size) this.empty.hidden = true;
+      // The notice holds a form for the token, which a next try would wipe.
+      if (error.status === 401) return;
     }
     if (!this.leaving.signal.aborted && !document.hidden) this.timer = setTimeout(() => this.refresh(), REFRESH_MS);
   }
@@ -128,6 +130,8 @@ class JobList {
     const link = h("a", { href: `#/jobs/${encodeURIComponent(job.job_id)}` });
     put(cells[0], link, h("span", { class: "fine" }));
     put(cells[2], h("span", { class: "phase" }), h("span"));
+    say(cells[4], "–");
+    say(cells[5], "–");
     const row = { element: h("tr", {}, cells), cells, link };
     this.rows.set(job.job_id, row);
     return row;

@@ -20,7 +20,7 @@ const RETRY_MS = 3000;
  * Follow a job from the event after `after`. EventSource reconnects by itself and tells the server the last event it
  * saw; where it gives up (the server answered with an error), a new one starts from there.
  *
- * `onEvent(type, data, sequence, at)`, `onProgress(job)`, `onEnd()`, `onConnection(isUp)`. Gives a function that stops it.
+ * `onEvent(type, data, sequence, at)`, `onProgress(job)`, `onEnd({state, reason})`, `onConnection(isUp)`. Gives a function that stops it.
  */
 export function follow(jobId, after, { onEvent, onProgress, onEnd, onConnection }) {
   let source = null;
@@ -52,9 +52,9 @@ export function follow(jobId, after, { onEvent, onProgress, onEnd, onConnection 
       });
     }
     source.addEventListener("progress", (message) => onProgress(JSON.parse(message.data)));
-    source.addEventListener("end", () => {
+    source.addEventListener("end", (message) => {
       stop();
-      onEnd();
+      onEnd(JSON.parse(message.data));
     });
   };
 

@@ -1,19 +1,38 @@
 // What the page says when something went wrong or is missing.
 
-import { h } from "./dom.js";
+import { h, put } from "./dom.js";
+import { rest } from "./rest.js";
 
 /** A problem in full: what, why, each violated field, and what to quote when asking for help. */
 export function problemBox(problem, { retry } = {}) {
+  const violations = problem.violations ?? [];
   const code = [problem.code, problem.status || null, problem.requestId && `request ${problem.requestId}`];
   return h(
     "div",
     { class: "problem", role: "alert" },
     h("h3", {}, problem.title || "Something went wrong in the page"),
-    problem.detail || !problem.title ? h("p", {}, problem.detail || String(problem)) : null,
-    problem.violations?.length ? violationTable(problem.violations) : null,
+    violations.length ? violationTable(violations) : h("p", {}, problem.detail || String(problem)),
+    problem.status === 401 ? signIn() : null,
     h("p", { class: "fine mono" }, code.filter(Boolean).join(" · ")),
     retry ? h("button", { type: "button", onclick: retry }, "Try again") : null,
   );
+}
+
+/** Asks for a token; the service keeps it in a cookie, because EventSource cannot send a header. */
+function signIn() {
+  const token = h("input", { type: "password", id: "token", autocomplete: "current-password", required: true });
+  const answer = h("div");
+  const form = h("form", { class: "buttons" }, h("label", { class: "inline", for: "token" }, "Token"), token, h("button", { class: "primary" }, "Sign in"));
+  form.addEventListener("submit", async (event) => {
+    event.preventDefault();
+    try {
+      await rest.signIn(token.value);
+      location.reload();
+    } catch (error) {
+      put(answer, h("p", { class: "failure" }, error.detail || error.title));
+    }
+  });
+  return [form, answer];
 }
 
 function violationTable(violations) {

@@ -64,8 +64,6 @@ export const rest = {
   check: (spec) => request("v1/jobs?dry_run=true", { method: "POST", body: spec }),
   submit: (spec) => request("v1/jobs", { method: "POST", body: spec }),
   verb: (jobId, verb) => request(`${job(jobId)}/${verb}`, { method: "POST" }),
-  change: (jobId, version, changes) =>
-    request(job(jobId), { method: "PATCH", body: changes, headers: { "If-Match": `"${version}"` } }),
   front: (jobId, signal) => request(`${job(jobId)}/pareto`, { signal }),
   candidates: (jobId, filters, signal) => request(`${job(jobId)}/candidates${query(filters)}`, { signal }),
   candidate: (jobId, digest, signal) => request(`${job(jobId)}/candidates/${encodeURIComponent(digest)}`, { signal }),
@@ -74,8 +72,7 @@ export const rest = {
   figure: (jobId, name, values, signal) => request(`${job(jobId)}/figures/${name}${query(values)}`, { signal }),
   exports: (jobId, signal) => request(`${job(jobId)}/exports`, { signal }),
   export: (jobId, wanted) => request(`${job(jobId)}/exports`, { method: "POST", body: wanted }),
-  exportState: (exportId, signal) => request(`v1/exports/${encodeURIComponent(exportId)}`, { signal }),
-  artifacts: (jobId, signal) => request(`${job(jobId)}/artifacts`, { signal }),
+  signIn: (token) => request("v1/session", { method: "POST", body: { token } }),
 };
 
 /** Where the events of a job are streamed. */

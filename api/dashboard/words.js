@@ -18,9 +18,9 @@ export const VERBS = {
 };
 
 const LEGAL = {
-  QUEUED: ["pause", "cancel"],
+  QUEUED: ["pause", "stop", "cancel"],
   RUNNING: ["pause", "stop", "cancel"],
-  PAUSING: ["cancel"],
+  PAUSING: ["resume", "stop", "cancel"],
   PAUSED: ["resume", "stop", "cancel"],
   STOPPING: ["cancel"],
 };
