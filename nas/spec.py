@@ -126,6 +126,12 @@ class Supernet(_Part):
     weight_decay: float = Field(2.5e-4, ge=0, le=1, description="L2 penalty, on the parameters of the path.")
     clip_norm: float = Field(5.0, gt=0, le=1e6, description="Largest norm of the path's gradient.")
     augment: bool = Field(True, description="Random shifts, and flips where the data set allows them.")
+    diagnosis: float = Field(
+        0.05,
+        ge=0,
+        le=1,
+        description="Largest share of the gradients that is spent on measuring their variance; 0: it is not measured.",
+    )
     from_job: str | None = Field(
         None, alias="from", description="Search the supernet of this finished job again, without training."
     )

@@ -118,7 +118,7 @@ def output_key(context: UnitContext, epochs: int) -> str:
         "space": spec.space.model_dump(mode="json"),
         "dataset": spec.dataset.model_dump(mode="json"),
         "task": spec.task.model_dump(mode="json"),
-        "supernet": spec.supernet.model_dump(mode="json", exclude={"from_job"}),
+        "supernet": spec.supernet.model_dump(mode="json", exclude={"from_job", "diagnosis"}),
         "precision": spec.precision,
         "seed": spec.seed,
         "epochs": epochs,

@@ -21,6 +21,7 @@ from nas.training._device import (
     to_device,
 )
 from nas.training._engine import EpochReport, MemoryCheckpoints, TrainingSummary
+from nas.training._diagnosis import GradientVariance, Variance
 from nas.training._importance import ImportanceData, ImportancePaths
 from nas.training._network import train_network
 from nas.training._recipe import (
@@ -53,6 +54,7 @@ __all__ = [
     "EpochReport",
     "GradientPolicy",
     "ImportanceData",
+    "GradientVariance",
     "ImportancePaths",
     "MemoryCheckpoints",
     "Part",

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from nas.ports import Checkpoint, Checkpoints
 from nas.resources import JsonObject
 from nas.training._device import deterministic, environment
+from nas.training._diagnosis import GradientVariance
 from searchspaces import CheckpointError, TrainingDiverged
 
 _SAVE_EVERY = 5.0  # seconds, inside an epoch; at the end of an epoch after 1 second already
@@ -28,17 +29,22 @@ class EpochReport:
 
     Attributes:
         epoch: how many are done, from 1.
+        seconds: of its steps in this process, without what is measured at its end.
+        step_ms: mean time of a step.
         distinct_share: share of the training samples seen in it.
         distribution: decision -> option -> the probability with which it was drawn; empty for a single network.
+        gradient: how noisy its gradient is; None where that was not measured (see `nas.spec.Supernet.diagnosis`).
     """
 
     epoch: int
     epochs: int
     loss: float
     seconds: float
+    step_ms: float
     images_per_second: float
     distinct_share: float
     distribution: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    gradient: GradientVariance | None = None
 
     def to_json(self) -> JsonObject:
         """The fields, as the `epoch` event holds them."""
@@ -58,6 +64,15 @@ class TrainingSummary:
     losses: tuple[float, ...]
     finished: bool
     notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class EpochFigures:
+    """What a stepper knows of an epoch that ends; the fields of `EpochReport`."""
+
+    distinct_share: float = 1.0
+    distribution: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    gradient: GradientVariance | None = None
 
 
 @dataclass(frozen=True)
@@ -90,8 +105,8 @@ class Stepper(ABC):
         """Do the step of this number, counted over all epochs, at the scheduled rate times `rate_factor`."""
 
     @abstractmethod
-    def end_epoch(self, epoch: int) -> tuple[float, Mapping[str, Mapping[str, float]]]:
-        """Distinct share and distribution of the epoch that ends; then learn from it."""
+    def end_epoch(self, epoch: int) -> EpochFigures:
+        """What is to be told of the epoch that ends; then learn from it."""
 
     @abstractmethod
     def state_dict(self) -> dict[str, Tensor]:
@@ -195,13 +210,22 @@ class Engine:
 
     def _end_epoch(self, epoch: int, clock: _EpochClock) -> EpochReport:
         stepper = self._stepper
-        share, distribution = stepper.end_epoch(epoch)
-        loss = float(self._sums[0]) / stepper.num_steps_per_epoch
+        loss = float(self._sums[0]) / stepper.num_steps_per_epoch  # waits for the device
         self._losses.append(loss)
         self._sums.zero_()
-        seconds = time.monotonic() - clock.started
-        done = (self._step - clock.first_step) / stepper.num_steps_per_epoch * stepper.num_samples
-        return EpochReport(epoch + 1, stepper.num_epochs, loss, seconds, done / seconds, share, distribution)
+        seconds, steps = time.monotonic() - clock.started, self._step - clock.first_step
+        told = stepper.end_epoch(epoch)
+        return EpochReport(
+            epoch=epoch + 1,
+            epochs=stepper.num_epochs,
+            loss=loss,
+            seconds=seconds,
+            step_ms=1000 * seconds / steps,
+            images_per_second=steps / stepper.num_steps_per_epoch * stepper.num_samples / seconds,
+            distinct_share=told.distinct_share,
+            distribution=told.distribution,
+            gradient=told.gradient,
+        )
 
     # --- checkpoints -------------------------------------------------------------------------------------------------
 

@@ -18,6 +18,7 @@ from nas.training._data import DeviceData, Images, Integers, even_parts
 from nas.training._device import Precision, autocast, choose_device, choose_dtype, to_device
 from nas.training._engine import (
     Engine,
+    EpochFigures,
     EpochReport,
     StepOutcome,
     Stepper,
@@ -132,8 +133,8 @@ class _NetworkStepper(Stepper):
         self.optimizer.step()
         return StepOutcome(loss.detach(), norm)
 
-    def end_epoch(self, epoch: int) -> tuple[float, Mapping[str, Mapping[str, float]]]:
-        return 1.0, {}
+    def end_epoch(self, epoch: int) -> EpochFigures:
+        return EpochFigures()
 
     def state_dict(self) -> dict[str, Tensor]:
         return {**weights_state(self.network), **optimizer_state(self.optimizer, self.network)}

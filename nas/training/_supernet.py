@@ -19,6 +19,7 @@ from nas.training._device import Precision, autocast, choose_device, choose_dtyp
 from nas.training._engine import (
     Engine,
     EpochReport,
+    EpochFigures,
     StepOutcome,
     Stepper,
     TrainingSummary,
@@ -72,7 +73,7 @@ def train_supernet(
         device=choose_device(device),
         precision=precision,
     )
-    plan = {"seed": seed, "dataset": dataset.digest, "options": options.model_dump(mode="json")}
+    plan = {"seed": seed, "dataset": dataset.digest, "options": options.model_dump(mode="json", exclude={"diagnosis"})}
     engine = Engine(stepper, checkpoints=checkpoints, name=checkpoint_name, plan=plan)
     return engine.run(should_stop=should_stop, on_step=on_step, on_epoch=on_epoch)
 
@@ -119,23 +120,41 @@ class _SupernetStepper(Stepper):
             self._weights = even_parts(on_device, self.options.batch_size)
 
     def step(self, step: int, rate_factor: float) -> StepOutcome:
-        within = step % self.num_steps_per_epoch
         for group in self.optimizer.param_groups:
             group["lr"] = self.options.learning_rate * rate_factor * self._cosine(step)
         generator = torch_stream(self.seed, "augment", step, device=self.device) if self.options.augment else None
-        batch = self.data.batch(self._device_indices[within], generator)
-        run = _Step(self, step, self.recipe.paths.plan(step), batch.images, batch.targets, self._indices[within])
-        run.weights = self._weights[within] if self._weights is not None else None
+        run = self._prepared(step, self.recipe.paths.plan(step))
         norm = self.recipe.gradients.run(run)
         return StepOutcome(run.loss(), norm)
+
+    def _prepared(self, step: int, children: Sequence[Child]) -> _Step:
+        """These children on the batch of a step of the present epoch."""
+        within = step % self.num_steps_per_epoch
+        batch = self.data.batch(self._device_indices[within], generator)
+        run = _Step(self, step, children, batch.images, batch.targets, self._indices[within])
+        run.weights = self._weights[within] if self._weights is not None else None
+        return run
 
     def _cosine(self, step: int) -> float:
         return 0.5 * (1 + math.cos(math.pi * step / (self.num_epochs * self.num_steps_per_epoch)))
 
-    def end_epoch(self, epoch: int) -> tuple[float, Mapping[str, Mapping[str, float]]]:
-        share, distribution = self._distinct_share, self.recipe.paths.distribution()
+    def end_epoch(self, epoch: int) -> EpochFigures:
+        told = EpochFigures(self._distinct_share, self.recipe.paths.distribution(), self._gradient_variance(epoch))
         self.recipe.end_epoch(epoch)
-        return share, distribution
+        return told
+
+    def _gradient_variance(self, epoch: int) -> GradientVariance | None:
+        first, num_steps = epoch * self.num_steps_per_epoch, self.num_steps_per_epoch
+        pairs = num_pairs(epoch, num_steps, self.options.diagnosis)
+        if not pairs:
+            return None
+
+        def backward(paths: int, data: int) -> None:
+            run = self._prepared(first + data, self.recipe.paths.plan(first + paths))
+            for child in run.children:
+                run.backward(child)
+
+        return gradient_variance(self.supernet, backward, num_steps=num_steps, pairs=pairs, seed=self.seed, epoch=epoch)
 
     def state_dict(self) -> dict[str, Tensor]:
         recipe = {f"recipe/{key}": value for key, value in self.recipe.state_dict().items()}
