@@ -20,8 +20,8 @@ from nas.training._device import (
     dtype_name,
     to_device,
 )
-from nas.training._engine import EpochReport, MemoryCheckpoints, TrainingSummary
 from nas.training._diagnosis import GradientVariance, Variance
+from nas.training._engine import EpochReport, MemoryCheckpoints, TrainingSummary
 from nas.training._importance import ImportanceData, ImportancePaths
 from nas.training._network import train_network
 from nas.training._recipe import (
@@ -53,8 +53,8 @@ __all__ = [
     "DeviceData",
     "EpochReport",
     "GradientPolicy",
-    "ImportanceData",
     "GradientVariance",
+    "ImportanceData",
     "ImportancePaths",
     "MemoryCheckpoints",
     "Part",
@@ -71,6 +71,7 @@ __all__ = [
     "TrainingSummary",
     "Unbiased",
     "UniformPaths",
+    "Variance",
     "autocast",
     "batch_statistics",
     "calibration_images",

@@ -16,10 +16,11 @@ from nas.streams import torch_stream
 from nas.tasks import Task
 from nas.training._data import DeviceData, even_parts
 from nas.training._device import Precision, autocast, choose_device, choose_dtype, to_device
+from nas.training._diagnosis import GradientVariance, gradient_variance, num_pairs
 from nas.training._engine import (
     Engine,
-    EpochReport,
     EpochFigures,
+    EpochReport,
     StepOutcome,
     Stepper,
     TrainingSummary,
@@ -122,7 +123,6 @@ class _SupernetStepper(Stepper):
     def step(self, step: int, rate_factor: float) -> StepOutcome:
         for group in self.optimizer.param_groups:
             group["lr"] = self.options.learning_rate * rate_factor * self._cosine(step)
-        generator = torch_stream(self.seed, "augment", step, device=self.device) if self.options.augment else None
         run = self._prepared(step, self.recipe.paths.plan(step))
         norm = self.recipe.gradients.run(run)
         return StepOutcome(run.loss(), norm)
@@ -130,6 +130,7 @@ class _SupernetStepper(Stepper):
     def _prepared(self, step: int, children: Sequence[Child]) -> _Step:
         """These children on the batch of a step of the present epoch."""
         within = step % self.num_steps_per_epoch
+        generator = torch_stream(self.seed, "augment", step, device=self.device) if self.options.augment else None
         batch = self.data.batch(self._device_indices[within], generator)
         run = _Step(self, step, children, batch.images, batch.targets, self._indices[within])
         run.weights = self._weights[within] if self._weights is not None else None
