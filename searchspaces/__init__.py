@@ -6,6 +6,7 @@ from its data set.
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING
 
 from searchspaces._architecture import Architecture
@@ -39,6 +40,7 @@ from searchspaces._registry import Config, Flag, Plugin, Registry, violations
 from searchspaces._space import Counts, Decision, Extremes, Rng, SearchSpace
 
 if TYPE_CHECKING:
+    from searchspaces._kernels import fused, kernel_mode
     from searchspaces._supernet import Choice, Mixture, Supernet
 
 REGISTRY: Registry[SearchSpace] = Registry("spaces", "searchspaces")
@@ -83,7 +85,9 @@ __all__ = [
     "UnknownPlugin",
     "Violation",
     "drawing",
+    "fused",
     "isomorphism_key",
+    "kernel_mode",
     "path_encoding",
     "path_vocabulary",
     "paths",
@@ -91,10 +95,17 @@ __all__ = [
 ]
 
 
+_WITH_TORCH = {
+    "Choice": "_supernet",
+    "Mixture": "_supernet",
+    "Supernet": "_supernet",
+    "fused": "_kernels",
+    "kernel_mode": "_kernels",
+}
+
+
 def __getattr__(name: str) -> object:
     """The names that need torch, loaded when they are asked for."""
-    if name not in ("Choice", "Mixture", "Supernet"):
+    if name not in _WITH_TORCH:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from searchspaces import _supernet
-
-    return getattr(_supernet, name)
+    return getattr(import_module(f"searchspaces.{_WITH_TORCH[name]}"), name)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple, cast
 
 import torch
 import torch.nn.functional as F
@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from searchspaces._architecture import Architecture
 from searchspaces._errors import InvalidArchitecture
+from searchspaces._kernels import Signal, average_3x3, node
 from searchspaces._layers import ReLUConvNorm, Style, inherit
 from searchspaces._supernet import Choice, Mixture, Supernet
 from searchspaces.nasbench201 import NONE, POOL, SKIP, NASBench201, Plan, operation
@@ -22,9 +23,30 @@ Weighted = Sequence[Sequence[tuple[int, Sequence[tuple[str, Tensor]]]]]
 """For nodes 1, 2, 3: every incoming edge as (source, ((operation, weight), ...)) without `none`."""
 
 
-def pooled(x: Tensor) -> Tensor:
-    """The 3x3 average of `x`, `batch x channels x height x width`, borders not counted; same shape."""
-    return F.avg_pool2d(x, kernel_size=3, stride=1, padding=1, count_include_pad=False)
+class Wanted(NamedTuple):
+    """What will be read of a signal: the value (by skip, pooling, a sum), its positive part (by convolutions)."""
+
+    value: bool
+    rectified: bool
+
+
+_BOTH = Wanted(value=True, rectified=True)
+_VALUE = Wanted(value=True, rectified=False)
+_RECTIFIED = Wanted(value=False, rectified=True)
+
+
+def wanted(plan: Plan, output: Wanted) -> list[Wanted]:
+    """What a cell that runs `plan` reads of each of its nodes, when `output` will be read of the last one."""
+    reads = [Wanted(value=False, rectified=False) for _ in plan] + [output]
+    for target in range(len(plan), 0, -1):
+        terms = plan[target - 1]
+        for source, name in terms:
+            if name not in (SKIP, POOL):
+                reads[source] = reads[source]._replace(rectified=True)
+            else:
+                is_same = name == SKIP and len(terms) == 1
+                reads[source] = Wanted(True, reads[source].rectified or (is_same and reads[target].rectified))
+    return reads if plan[-1] else [_VALUE, *reads[1:]]
 
 
 class Cell(nn.Module):
@@ -40,23 +62,32 @@ class Cell(nn.Module):
         if name == SKIP:
             return x
         if name == POOL:
-            return pooled(x)
+            return average_3x3(x)
         result: Tensor = self.operations[name](x)
         return result
 
-    def forward(self, x: Tensor, plan: Plan) -> Tensor:
+    def forward(self, x: Signal, plan: Plan, output: Wanted) -> Signal:
         """Runs the operations of `plan` and no other; a cell that ends in no operation gives zeros.
 
-        x: `batch x channels x height x width`; the same shape comes back.
+        x: `batch x channels x height x width`; the same shape comes back. `output` says what will be read of it.
         """
-        states = [x]
-        for terms in plan:
-            total = None
-            for source, name in terms:
-                y = self.operate(name, states[source])
-                total = y if total is None else total + y
-            states.append(x if total is None else total)  # an empty node is never read: the plan is live
-        return states[-1] if plan[-1] else torch.zeros_like(x)
+        states, reads = [x], wanted(plan, output)
+        for terms, read in zip(plan, reads[1:], strict=True):
+            states.append(self._node(states, terms, read) if terms else x)  # an empty node is never read: it is live
+        return states[-1] if plan[-1] else Signal(torch.zeros_like(x.value()))
+
+    def _node(self, states: Sequence[Signal], terms: Sequence[tuple[int, str]], read: Wanted) -> Signal:
+        if [name for _, name in terms] == [SKIP]:
+            return states[terms[0][0]]
+        convolved, plain = [], []
+        for source, name in terms:
+            if name == SKIP:
+                plain.append(states[source].value())
+            elif name == POOL:
+                plain.append(states[source].pooled())
+            else:
+                convolved.append(cast(ReLUConvNorm, self.operations[name]).convolved(states[source]))
+        return node(convolved, plain, value=read.value, rectified=read.rectified)
 
     def mix(self, x: Tensor, edges: Weighted) -> Tensor:
         """The weighted sum of all operations, x: `batch x channels x height x width`; the same shape comes back.
@@ -84,12 +115,12 @@ class Reduction(nn.Module):
         self.refine = ReLUConvNorm(outputs, outputs, 3, style)
         self.shortcut = style.conv(inputs, outputs, 1)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Signal, output: Wanted) -> Signal:
         """The halved image."""
         # ceil_mode only matters for odd sizes, where the strided convolution rounds up as well
-        residual: Tensor = self.shortcut(F.avg_pool2d(x, kernel_size=2, stride=2, ceil_mode=True))
-        main: Tensor = self.refine(self.halve(x))
-        return residual + main
+        shortcut = self.shortcut(F.avg_pool2d(x.value(), kernel_size=2, stride=2, ceil_mode=True))
+        halved = node([self.halve.convolved(x)], value=False)
+        return node([self.refine.convolved(halved)], [shortcut], value=output.value, rectified=output.rectified)
 
 
 class Trunk(nn.Module):
@@ -115,22 +146,29 @@ class Trunk(nn.Module):
 
     def forward(self, x: Tensor, plan: Plan) -> Tensor:
         """x: `batch x channels x height x width` -> logits, `batch x classes`."""
-        x = self.stem(x)
-        for block in self.blocks:
-            x = block(x, plan) if isinstance(block, Cell) else block(x)
-        return self.head(x)
+        in_cell, blocks = wanted(plan, _BOTH)[0], list(self.blocks)
+        reads = [in_cell if isinstance(block, Cell) else _BOTH for block in blocks] + [_VALUE]
+        signal = self._stemmed(x, reads[0])
+        for block, read in zip(blocks, reads[1:], strict=True):
+            signal = block(signal, plan, read) if isinstance(block, Cell) else block(signal, read)
+        return self.head(signal.value())
 
     def mix(self, x: Tensor, edges: Weighted) -> Tensor:
         """The same with every cell a weighted sum of its operations."""
-        x = self.stem(x)
+        x = self._stemmed(x, _BOTH).value()
         for block in self.blocks:
-            x = block.mix(x, edges) if isinstance(block, Cell) else block(x)
+            x = block.mix(x, edges) if isinstance(block, Cell) else block(Signal(x), _BOTH).value()
         return self.head(x)
 
     def head(self, x: Tensor) -> Tensor:
         """x: `batch x width x height x width` -> logits, `batch x classes`."""
-        logits: Tensor = self.classifier(F.relu(self.norm(x)).mean(dim=(2, 3)))
+        logits: Tensor = self.classifier(node([(x, self.norm)], value=False).rectified().mean(dim=(2, 3)))
         return logits
+
+    def _stemmed(self, x: Tensor, read: Wanted) -> Signal:
+        conv, norm = self.stem
+        assert isinstance(norm, nn.BatchNorm2d)
+        return node([(conv(x), norm)], value=read.value, rectified=read.rectified)
 
 
 class CellNetwork(nn.Module):

@@ -6,10 +6,12 @@ from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import TypeVar, cast
 
 import torch
 from torch import nn
+
+from searchspaces._kernels import Normalised, Signal
 
 Module = TypeVar("Module", bound=nn.Module)
 
@@ -55,6 +57,11 @@ class ReLUConvNorm(nn.Sequential):
             ("norm", style.norm(outputs)),
         )
         super().__init__(OrderedDict(parts))
+
+    def convolved(self, x: Signal) -> Normalised:
+        """The convolution of the positive part, and the normalisation that is still to come."""
+        _, conv, norm = self
+        return conv(x.rectified()), cast(nn.BatchNorm2d, norm)
 
 
 def inherit(child: Module, parent: nn.Module) -> Module:

@@ -12,6 +12,7 @@ from nas.training._calibration import (
 from nas.training._data import Batch, DeviceData
 from nas.training._device import (
     Precision,
+    accelerated,
     autocast,
     choose_device,
     choose_dtype,
@@ -24,6 +25,7 @@ from nas.training._diagnosis import GradientVariance, Variance
 from nas.training._engine import EpochReport, MemoryCheckpoints, TrainingSummary
 from nas.training._importance import ImportanceData, ImportancePaths
 from nas.training._network import train_network
+from nas.training._paths import PathMeter, PathReading, measure_paths
 from nas.training._recipe import (
     Accumulate,
     Child,
@@ -58,6 +60,8 @@ __all__ = [
     "ImportancePaths",
     "MemoryCheckpoints",
     "Part",
+    "PathMeter",
+    "PathReading",
     "PathSampler",
     "PlainMean",
     "Precision",
@@ -72,6 +76,7 @@ __all__ = [
     "Unbiased",
     "UniformPaths",
     "Variance",
+    "accelerated",
     "autocast",
     "batch_statistics",
     "calibration_images",
@@ -82,6 +87,7 @@ __all__ = [
     "dtype_name",
     "evaluate_batches",
     "evaluate_network",
+    "measure_paths",
     "recalibrate",
     "set_statistics",
     "to_device",

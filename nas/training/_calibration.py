@@ -13,10 +13,11 @@ from nas.datasets import Dataset
 from nas.streams import stream
 from nas.tasks import Task
 from nas.training._data import Batch, DeviceData, Images, Integers, even_parts
-from nas.training._device import Precision, autocast, choose_device, choose_dtype, to_device
+from nas.training._device import Precision, accelerated, choose_device, choose_dtype, to_device
 
 
-def _norms(network: nn.Module) -> Iterator[_BatchNorm]:
+def normalisations(network: nn.Module) -> Iterator[_BatchNorm]:
+    """Every batch normalisation of a network."""
     return (module for module in network.modules() if isinstance(module, _BatchNorm))
 
 
@@ -25,7 +26,7 @@ def track_statistics(network: nn.Module) -> nn.Module:
 
     Layers that did so already keep theirs.
     """
-    for norm in _norms(network):
+    for norm in normalisations(network):
         if norm.running_mean is None or norm.running_var is None:
             like = next(network.parameters())
             norm.track_running_stats = True
@@ -66,14 +67,14 @@ def set_statistics(network: nn.Module, batches: Sequence[Tensor], *, dtype: torc
     batches: `batch x channels x height x width` each, normalised.
     """
     track_statistics(network).eval()
-    momenta = [(norm, norm.momentum) for norm in _norms(network)]
+    momenta = [(norm, norm.momentum) for norm in normalisations(network)]
     for norm, _ in momenta:
         norm.reset_running_stats()
         norm.momentum = None  # a plain mean over the batches
         norm.train()
     with torch.no_grad():
         for images in batches:
-            with autocast(images.device, dtype):
+            with accelerated(images.device, dtype):
                 network(images)
     for norm, momentum in momenta:
         norm.momentum = momentum
@@ -87,7 +88,7 @@ def batch_statistics(network: nn.Module) -> Iterator[None]:
 
     A value measured so depends on the evaluation batch: its size and order are part of the result.
     """
-    found = [(norm, norm.training, norm.track_running_stats) for norm in _norms(network)]
+    found = [(norm, norm.training, norm.track_running_stats) for norm in normalisations(network)]
     for norm, _, _ in found:
         norm.training, norm.track_running_stats = True, False
     try:
@@ -108,7 +109,7 @@ def evaluate_batches(
     outputs = []
     with torch.inference_mode():
         for images, _ in batches:
-            with autocast(images.device, dtype):
+            with accelerated(images.device, dtype):
                 outputs.append(forward(images))
         logits = torch.cat(outputs) if len(outputs) > 1 else outputs[0]
         targets = torch.cat([targets for _, targets in batches])

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from typing import Literal
@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from nas.resources import JsonObject
-from searchspaces import ConfigError, Violation
+from searchspaces import ConfigError, Violation, fused, kernel_mode
 
 Precision = Literal["auto", "fp32", "bf16"]
 
@@ -73,6 +73,14 @@ def autocast(device: torch.device, dtype: torch.dtype) -> AbstractContextManager
     return torch.autocast(device.type, dtype=torch.bfloat16, enabled=dtype == torch.bfloat16)
 
 
+@contextmanager
+def accelerated(device: torch.device, dtype: torch.dtype) -> Iterator[None]:
+    """How networks are run here: autocast to `dtype`, and fused operations where the device has them. First order only:
+    gradients of gradients, `torch.func` and exports need the plain operations."""
+    with autocast(device, dtype), fused():
+        yield
+
+
 def deterministic(device: torch.device) -> AbstractContextManager[object]:
     """Inside, convolutions on CUDA repeat bit for bit, which resuming needs; elsewhere they always do."""
     if device.type != "cuda":
@@ -106,5 +114,6 @@ def environment(device: torch.device, dtype: torch.dtype) -> JsonObject:
         "threads": torch.get_num_threads(),
         "device": device_name(device),
         "dtype": dtype_name(dtype),
+        "kernels": kernel_mode(device),
         "code": code_version(),
     }

@@ -15,7 +15,7 @@ from nas.streams import stream, torch_stream
 from nas.tasks import Task
 from nas.training._calibration import calibration_images, set_statistics, track_statistics
 from nas.training._data import DeviceData, Images, Integers, even_parts
-from nas.training._device import Precision, autocast, choose_device, choose_dtype, to_device
+from nas.training._device import Precision, accelerated, choose_device, choose_dtype, to_device
 from nas.training._engine import (
     Engine,
     EpochFigures,
@@ -123,7 +123,7 @@ class _NetworkStepper(Stepper):
         generator = torch_stream(self.seed, "augment", step, device=self.device) if self.options.augment else None
         images, targets = self.data.batch(self._indices[step % self.num_steps_per_epoch], generator)
         self.optimizer.zero_grad(set_to_none=True)
-        with autocast(self.device, self.dtype):
+        with accelerated(self.device, self.dtype):
             logits = self.network(images)
         losses = self.task.losses(logits, targets, label_smoothing=self.options.label_smoothing)
         loss = losses.mean()

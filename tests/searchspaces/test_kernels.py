@@ -1,0 +1,131 @@
+"""Fused operations equal torch's own, forward and backward, and repeat bit for bit."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from nas.streams import stream
+from searchspaces import REGISTRY, fused, kernel_mode
+from searchspaces._kernels import average_3x3, node
+
+CPU = torch.device("cpu")
+
+pytestmark = pytest.mark.skipif(kernel_mode(CPU) != "fused", reason="no compiler here: plain operations run instead")
+
+
+def image(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float32) -> Tensor:
+    x = 3 + 2 * torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+    return x.to(dtype).contiguous(memory_format=torch.channels_last).requires_grad_()
+
+
+def summed(num_convolved: int, num_plain: int, *, channels: int, affine: bool, tracked: bool, dtype: torch.dtype):  # type: ignore[no-untyped-def]
+    """Value, rectified, gradients of inputs and scales, and statistics, by whichever operations are active."""
+    xs = [image(3, channels, 7, 5, seed=k, dtype=dtype) for k in range(num_convolved + num_plain)]
+    norms = [nn.BatchNorm2d(channels, affine=affine, track_running_stats=tracked) for _ in range(num_convolved)]
+    for k, norm in enumerate(norms):
+        if affine:
+            nn.init.uniform_(norm.weight, 0.5, 1.5, generator=torch.Generator().manual_seed(k))
+            nn.init.uniform_(norm.bias, -1, 1, generator=torch.Generator().manual_seed(10 + k))
+    signal = node(list(zip(xs[:num_convolved], norms, strict=True)), xs[num_convolved:])
+    value, rectified = signal.value(), signal.rectified()
+    weights = image(3, channels, 7, 5, seed=99).detach()
+    (value.float() * weights + rectified.float() * (weights - 2)).sum().backward()
+    gradients = [x.grad for x in xs] + [p.grad for norm in norms for p in norm.parameters()]
+    return [value, rectified, *gradients, *[b for norm in norms for b in norm.buffers()]]
+
+
+@pytest.mark.parametrize("channels", [1, 5, 8, 16, 28, 32])
+@pytest.mark.parametrize(("num_convolved", "num_plain"), [(1, 0), (0, 2), (1, 2), (3, 0), (4, 1)])
+@pytest.mark.parametrize("affine", [False, True])
+def test_a_fused_node_equals_the_plain_sum(num_convolved: int, num_plain: int, *, channels: int, affine: bool) -> None:
+    settings = {"channels": channels, "affine": affine, "tracked": not affine, "dtype": torch.float32}
+    plain = summed(num_convolved, num_plain, **settings)
+    with fused():
+        made = summed(num_convolved, num_plain, **settings)
+    assert len(plain) == len(made)
+    for one, other in zip(plain, made, strict=True):
+        torch.testing.assert_close(other, one, rtol=1e-4, atol=2e-4)
+
+
+def test_in_bf16_a_fused_node_is_nearer_to_the_exact_sum_than_the_plain_one() -> None:
+    def outputs(dtype: torch.dtype, *, is_fused: bool) -> list[Tensor]:
+        with fused(is_fused):
+            return [t.float() for t in summed(3, 1, channels=16, affine=False, tracked=False, dtype=dtype)[:4]]
+
+    exact = outputs(torch.float32, is_fused=False)
+    errors = {
+        is_fused: [
+            (a - b).norm() / b.norm() for a, b in zip(outputs(torch.bfloat16, is_fused=is_fused), exact, strict=True)
+        ]
+        for is_fused in (False, True)
+    }
+    assert max(errors[True]) < 0.02
+    assert sum(errors[True]) <= sum(errors[False]) * 1.05
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 6), (5, 1), (8, 8), (7, 4)])
+@pytest.mark.parametrize("channels", [3, 16, 24])
+def test_the_fused_average_equals_torch(size: tuple[int, int], channels: int) -> None:
+    x = image(2, channels, *size)
+    weights = image(2, channels, *size, seed=5).detach()
+    expected = F.avg_pool2d(x, 3, 1, 1, count_include_pad=False)
+    (expected * weights).sum().backward()
+    wanted, x.grad = x.grad, None
+    with fused():
+        averaged = average_3x3(x)
+    (averaged * weights).sum().backward()
+    torch.testing.assert_close(averaged, expected)
+    torch.testing.assert_close(x.grad, wanted)
+
+
+def test_a_nan_is_passed_on() -> None:
+    x = image(2, 16, 4, 4).detach()
+    x[0, 3, 1, 1] = torch.nan
+    with fused():
+        signal = node([(x.to(torch.bfloat16), nn.BatchNorm2d(16))])
+    assert signal.value()[:, 3].isnan().all()
+    assert signal.rectified()[:, 3].isnan().all()
+    assert signal.value()[:, 4].isfinite().all()
+
+
+@pytest.mark.parametrize("channels", [8, 16])
+def test_a_supernet_has_the_same_gradients_fused_and_plain(channels: int) -> None:
+    config = {"channels": channels, "cells_per_stage": 1, "input_shape": [3, 9, 8], "num_classes": 10}
+    space = REGISTRY["nasbench201"](config)
+    nets = {kind: space.supernet(seed=0).to(memory_format=torch.channels_last).train() for kind in (False, True)}
+    x, targets = image(6, 3, 9, 8).detach(), torch.arange(6)
+    for number in range(12):
+        path = space.sample(stream(0, "paths", number))
+        for is_fused, net in nets.items():
+            net.zero_grad(set_to_none=True)
+            with fused(is_fused):
+                F.cross_entropy(net(x, path), targets).backward()  # type: ignore[no-untyped-call]
+        for plain, made in zip(nets[False].parameters(), nets[True].parameters(), strict=True):
+            assert (plain.grad is None) == (made.grad is None)
+            if plain.grad is not None and made.grad is not None:
+                torch.testing.assert_close(made.grad, plain.grad, rtol=0.05, atol=1e-4)
+
+
+def test_fused_results_do_not_depend_on_the_number_of_threads() -> None:
+    def run() -> list[Tensor]:
+        with fused():
+            return summed(2, 1, channels=16, affine=True, tracked=True, dtype=torch.bfloat16)  # type: ignore[no-any-return]
+
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(1)
+        alone = run()
+        torch.set_num_threads(2)
+        assert all(torch.equal(a, b) for a, b in zip(alone, run(), strict=True))
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_what_second_order_needs_is_left_plain() -> None:
+    x = image(2, 16, 4, 4)
+    (gradient,) = torch.autograd.grad(average_3x3(x).square().sum(), x, create_graph=True)
+    gradient.sum().backward()
+    assert x.grad is not None
