@@ -20,6 +20,7 @@ _TEXT, _GRID = "#858d9a", "rgba(133,141,154,0.22)"
 _FRONT, _POINTS, _OUTSIDE, _SECOND = "#e8590c", "#4285d6", "#9aa1ac", "#2b9e77"
 _OPTION_COLOURS = ("#4285d6", "#e8590c", "#2b9e77", "#a259c4", "#c99a06", "#d6457c", "#0fa3b1", "#7a7f3a")
 _MOST_STEPS = 1000
+_RIGHT = ("y2", "y6")  # axes at the right, whose lines are dotted
 NUMBER = "number"
 """The axis on which candidates lie in the order of their proposals."""
 _UNITS = {"latency_ms": "ms", "seconds": "s"}
@@ -69,18 +70,57 @@ def hypervolume(events: Sequence[Event]) -> JsonObject:
 
 
 def training(events: Sequence[Event]) -> JsonObject:
-    """Loss of the supernet, and share of distinct paths, over the epochs, from `epoch` events."""
-    rows = _thinned(_epochs(events))
+    """How the supernet's training goes, over the epochs, from `epoch` events: three rows of one figure.
+
+    Loss, and the share of distinct samples; the share of a gradient's mean square that is noise, from the data and from
+    the paths, with standard errors (see `nas.training.GradientVariance`), where it was measured; images per second, and
+    time of a step.
+    """
+    every = _epochs(events)
+    rows, measured = _thinned(every), _thinned([row for row in every if row.get("gradient")])
     x = [row["epoch"] for row in rows]
     loss = _line("loss", x, [row.get("loss") for row in rows], color=_FRONT)
-    loss["text"] = [_speed(row) for row in rows]
-    loss["hovertemplate"] = "epoch %{x}<br>loss %{y:.4g}%{text}<extra></extra>"
-    shares = [row.get("distinct_share") for row in rows]
-    traces = [loss]
-    if any(share is not None for share in shares):
-        traces.append(_line("share of distinct paths", x, shares, color=_POINTS, axis="y2"))
-    layout = _layout(x="epoch", y="training loss", y2="share of distinct paths" if len(traces) > 1 else None)
+    loss["hovertemplate"] = "epoch %{x}<br>loss %{y:.4g}<extra></extra>"
+    traces = [
+        loss,
+        _line("distinct samples", x, [row.get("distinct_share") for row in rows], color=_POINTS, axis="y2"),
+        *(_noise(side, measured) for side in ("data", "paths") if measured),
+        _line("images per second", x, [row.get("images_per_second") for row in rows], color=_SECOND, axis="y5"),
+        _line("step time", x, [row.get("step_ms") for row in rows], color=_OUTSIDE, axis="y6"),
+    ]
+    layout = _layout(x="epoch", y="loss", y2="distinct samples")
+    layout["yaxis"]["domain"], layout["yaxis3"] = [0.72, 1.0], _axis("noise share") | {"domain": [0.36, 0.64]}
+    layout["yaxis5"] = _axis("images/s") | {"domain": [0.0, 0.28], "rangemode": "tozero"}
+    layout["yaxis6"] = _right("step, ms", over="y5")
+    layout["xaxis"] |= {"anchor": "y5"}
+    layout["height"] = 560
+    if rows and not measured:
+        text = "The variance of the gradient has not been measured yet."
+        place = {"x": 0.5, "y": 0.5, "xref": "paper", "yref": "paper", "showarrow": False}
+        layout["annotations"] = [{"text": text, "font": {"color": _TEXT, "size": 12}, **place}]
     return _figure(traces if rows else [], layout, empty="The supernet's training has not begun yet.")
+
+
+def _noise(side: str, rows: Sequence[JsonObject]) -> JsonObject:
+    """Share of one side's noise in the gradient, with its standard error; the variance itself in the hover."""
+    name = f"gradient noise from {side}"
+    found = [row["gradient"][side] for row in rows]
+    trace = _line(name, [row["epoch"] for row in rows], [f["noise_share"] for f in found], color=_POINTS, axis="y3")
+    colour = _FRONT if side == "paths" else _POINTS
+    return trace | {
+        "mode": "lines+markers",
+        "line": {"color": colour, "width": 1},
+        "marker": {"size": 6, "color": colour},
+        "error_y": {
+            "type": "data",
+            "array": [f["noise_share_error"] for f in found],
+            "color": colour,
+            "thickness": 1.2,
+            "width": 3,
+        },
+        "text": [f"variance {f['variance']:.3g} ± {f['variance_error']:.2g}" for f in found],
+        "hovertemplate": "epoch %{x}<br>share %{y:.3f} ± %{error_y.array:.3f}<br>%{text}<extra>" + name + "</extra>",
+    }
 
 
 def paths(events: Sequence[Event]) -> JsonObject:
@@ -227,9 +267,9 @@ def _line(
         "marker": {"size": 4},
         "hovertemplate": "%{x}: %{y:.5g}<extra>" + name + "</extra>",
     }
-    if axis == "y2":
-        trace |= {"yaxis": "y2", "line": {"color": color, "width": 1.5, "shape": shape, "dash": "dot"}}
-    return trace
+    if axis in _RIGHT:
+        trace["line"] = {"color": color, "width": 1.5, "shape": shape, "dash": "dot"}
+    return trace | ({"yaxis": axis} if axis != "y" else {})
 
 
 def _epochs(events: Sequence[Event]) -> list[JsonObject]:
@@ -245,13 +285,6 @@ def _thinned(rows: Sequence[JsonObject]) -> list[JsonObject]:
     """At most `_MOST_STEPS` rows, evenly spaced, with the last one: a screen shows no more."""
     step = -(-len(rows) // _MOST_STEPS) or 1
     return [row for i, row in enumerate(rows) if i % step == 0 or i == len(rows) - 1]
-
-
-def _speed(row: JsonObject) -> str:
-    seconds, images = row.get("seconds"), row.get("images_per_second")
-    parts = [f"{seconds:.3g} s" if seconds is not None else "", f"{images:,.0f} images/s" if images is not None else ""]
-    said = ", ".join(part for part in parts if part)
-    return f"<br>{said}" if said else ""
 
 
 def _curve(nodes: Mapping[str, _Point], source: str, target: str, *, lane: int) -> list[_Point]:
@@ -349,14 +382,14 @@ def _layout(*, x: str | None, y: str | None, y2: str | None = None) -> JsonObjec
         "uirevision": "keep",
     }
     if y2:
-        layout["yaxis2"] = _axis(y2) | {
-            "overlaying": "y",
-            "side": "right",
-            "showgrid": False,
-            "rangemode": "tozero",
-            "tickmode": "auto",
-        }
+        layout["yaxis2"] = _right(y2, over="y")
     return layout
+
+
+def _right(title: str, *, over: str) -> JsonObject:
+    """A second axis of a row, at its right."""
+    place = {"overlaying": over, "side": "right", "showgrid": False, "rangemode": "tozero", "tickmode": "auto"}
+    return _axis(title) | place
 
 
 def _figure(traces: Sequence[JsonObject], layout: JsonObject, *, empty: str) -> JsonObject:

@@ -9,7 +9,7 @@ const REFRESH_MS = 1000;
 const TABS = {
   pareto: ["Pareto front", "Candidates over two metrics; the front is highlighted. Click a point to see it."],
   hypervolume: ["Hypervolume", "Hypervolume of the front over the evaluations."],
-  training: ["Training", "Loss of the supernet over the epochs."],
+  training: ["Training", "Loss of the supernet, gradient noise with its error, and speed, over the epochs."],
   paths: ["Paths", "How often each option of each decision was trained, over the epochs."],
 };
 

@@ -42,7 +42,13 @@ def events(kind: str, rows: list[JsonObject]) -> list[Event]:
 
 
 def epoch(number: int, **more: Any) -> JsonObject:
-    return {"epoch": number, "epochs": 9, "loss": 2.0 - number / 10, "seconds": 1.5, "images_per_second": 700.0, **more}
+    speed = {"seconds": 1.5, "images_per_second": 700.0, "step_ms": 88.0}
+    return {"epoch": number, "epochs": 9, "loss": 2.0 - number / 10, **speed, **more}
+
+
+def noise(share: float, error: float) -> JsonObject:
+    side = {"variance": 9 * share, "variance_error": 9 * error, "noise_share": share, "noise_share_error": error}
+    return {"data": side, "paths": {**side, "noise_share": share / 2}, "pairs": 5, "seconds": 0.1}
 
 
 def example_space() -> Any:
@@ -51,7 +57,8 @@ def example_space() -> Any:
 
 def every_figure() -> list[JsonObject]:
     space = example_space()
-    told = [epoch(n, distinct_share=0.5, distribution={"0->1": {"none": 0.25, "conv": 0.75}}) for n in range(3)]
+    drawn = {"0->1": {"none": 0.25, "conv": 0.75}}
+    told = [epoch(n, distinct_share=0.5, distribution=drawn, gradient=noise(0.5, 0.1)) for n in range(3)]
     done = [{"done": n, "hypervolume": n / 3, "front_size": n} for n in range(3)]
     two = (ACCURACY, PARAMS)
     points = [candidate(0, 0.9, 100.0), candidate(1, 0.8, 50.0)]
@@ -176,6 +183,19 @@ def test_an_epoch_that_was_run_again_counts_once_with_its_newest_loss() -> None:
     rows = [epoch(0, loss=9.0), epoch(1, loss=8.0), epoch(1, loss=5.0), epoch(2, loss=4.0)]
     trace = named(figures.training(events("epoch", rows)), "loss")
     assert (trace["x"], trace["y"]) == ([0, 1, 2], [9.0, 5.0, 4.0])
+
+
+def test_gradient_noise_is_drawn_with_its_errors_where_it_was_measured() -> None:
+    rows = [epoch(0, gradient=None), epoch(1, gradient=noise(0.8, 0.05)), epoch(2)]
+    figure = figures.training(events("epoch", rows))
+    data, paths = (named(figure, f"gradient noise from {side}") for side in ("data", "paths"))
+    assert (data["x"], data["y"], data["error_y"]["array"]) == ([1], [0.8], [0.05])
+    assert (paths["x"], paths["y"]) == ([1], [0.4])
+    assert data["text"] == ["variance 7.2 ± 0.45"]
+    assert named(figure, "step time")["y"] == [88.0] * 3
+    rows_of = {trace["name"]: trace.get("yaxis", "y") for trace in figure["data"]}
+    assert len({rows_of["loss"], rows_of["gradient noise from data"], rows_of["images per second"]}) == 3
+    assert figures.training(events("epoch", rows[:1]))["layout"]["annotations"]
 
 
 def test_paths_are_one_row_for_each_option_of_each_decision() -> None:
