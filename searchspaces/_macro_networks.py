@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
@@ -132,6 +133,27 @@ class MacroSupernet(Supernet):
             logits: Tensor = self.chain(x, [option for _, option in choice.options])
             return logits
         return self.chain.mix(x, self._weighted(choice))
+
+    def forward_many(self, x: Tensor, architectures: Sequence[Architecture]) -> Iterator[tuple[int, Tensor]]:
+        """As in `Supernet`, depth first: layers that begin several chains alike run once, one tensor per depth is held.
+
+        All 6,561 chains take 9,840 runs of layers in place of 52,488, most of them where images are small.
+        """
+        paths = sorted((tuple(option for _, option in a.options), place) for place, a in enumerate(architectures))
+        if paths:
+            yield from self._descend(self.chain.stem(x), 0, paths)
+
+    def _descend(
+        self, x: Tensor, depth: int, paths: Sequence[tuple[tuple[str, ...], int]]
+    ) -> Iterator[tuple[int, Tensor]]:
+        """The logits of sorted paths that are equal before `depth`; x: what comes out there."""
+        if depth == len(self.chain.layers):
+            logits = self.chain.logits(x)
+            for _, place in paths:
+                yield place, logits
+            return
+        for option, alike in itertools.groupby(paths, key=lambda path: path[0][depth]):
+            yield from self._descend(self.chain.operate(depth, option, x), depth + 1, list(alike))
 
     def extract(self, architecture: Architecture) -> MacroNetwork:
         """The stand-alone network with copies of its weights, in the supernet's style."""

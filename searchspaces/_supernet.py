@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from torch import Tensor, nn
@@ -32,6 +32,15 @@ class Supernet(nn.Module, ABC):
     @abstractmethod
     def forward(self, x: Tensor, choice: Choice) -> Tensor:
         """Logits, `batch x classes`. An Architecture runs only its operations; a Mixture the weighted sum of all."""
+
+    def forward_many(self, x: Tensor, architectures: Sequence[Architecture]) -> Iterator[tuple[int, Tensor]]:
+        """(place in `architectures`, its logits `batch x classes`), in whatever order lets them share the most.
+
+        Every value is that of `forward`; nothing is computed ahead of what is asked for. A space whose architectures
+        share what they compute overrides this; here they run one by one.
+        """
+        for place, architecture in enumerate(architectures):
+            yield place, self(x, architecture)
 
     @abstractmethod
     def extract(self, architecture: Architecture) -> nn.Module:

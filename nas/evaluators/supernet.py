@@ -2,32 +2,26 @@
 
 from __future__ import annotations
 
-import math
-import time
-from collections.abc import Iterator, Sequence
+import copy
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field
 
 from nas.evaluators._evaluator import EvaluationContext, Evaluator, Outcome, Request
 from nas.resources import Fidelity, Measurement
-from searchspaces import (
-    Architecture,
-    Cancelled,
-    Config,
-    LeaseLost,
-    MeasurementError,
-    NASError,
-    Plugin,
-    StoreError,
-)
+from searchspaces import Architecture, Config, NASError, Plugin
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor
 
-    from nas.training import Batch
+    from nas.training import Batch, PathMeter
     from nas.workbench import Workbench
+    from searchspaces import Supernet
+
+_Device = Annotated[str, Field(pattern=r"^(cpu|cuda(:\d+)?)$")]
 
 
 class SupernetConfig(Config):
@@ -43,90 +37,125 @@ class SupernetConfig(Config):
     calibration_batches: int = Field(
         2, ge=1, le=10_000, description="Training batches (of at most 512) behind recalibrated statistics."
     )
+    devices: tuple[_Device, ...] = Field(
+        (), max_length=64, description="Devices that share the architectures of a call; none: the job's device alone."
+    )
 
 
 class SupernetEvaluator(Evaluator):
     """Runs each architecture's path of the trained supernet over the valid split, without autograd.
 
-    Architectures that are equal but for what cannot reach the output are computed once per call.
+    What paths share is computed once per call (`Supernet.forward_many`), statistics of normalisations too, and so are
+    architectures that are equal but for what cannot reach the output. Every value is what the architecture gets when
+    it is evaluated alone. Several devices each hold a copy of the weights and the images.
     """
 
     def __init__(self, config: SupernetConfig, bench: Workbench) -> None:
         self._config, self._bench = config, bench
+        self._calibrations: dict[int, list[list[Tensor]]] = {}
 
     def evaluate(self, requests: Sequence[Request], context: EvaluationContext) -> Iterator[Outcome]:
-        known: dict[Architecture, dict[str, float]] = {}
-        for number, request in enumerate(requests):
-            if context.should_stop():
-                return
-            began = time.perf_counter()
+        if context.should_stop():
+            return
+        asked: dict[Architecture, list[str]] = {}
+        for request in requests:
             try:
                 live = self._bench.space.live(self._bench.space.check(request.architecture))
-                if live not in known:
-                    known[live] = self._measure(live, context.seed)
-                measurements = self._measurements(known[live])
-            except (Cancelled, LeaseLost, StoreError):
-                raise
-            except (NASError, RuntimeError, ValueError) as error:
+            except (NASError, ValueError) as error:
                 yield Outcome(request.evaluation_id, error=f"{type(error).__name__}: {error}")
             else:
-                yield Outcome(request.evaluation_id, measurements, seconds=time.perf_counter() - began)
-            context.progress((number + 1) / len(requests))
-
-    def _measure(self, live: Architecture, seed: int) -> dict[str, float]:
-        from nas.training import batch_statistics, evaluate_batches, set_statistics
-
-        bench, supernet = self._bench, self._bench.supernet()
-        if self._config.bn == "recalibrated":
-            network = set_statistics(supernet.extract(live), self._calibration(seed), dtype=bench.dtype)
-            values = evaluate_batches(network, self._batches, bench.task, dtype=bench.dtype)
+                asked.setdefault(live, []).append(request.evaluation_id)
+        if asked:
+            yield from self._measured(asked, context)
         else:
-            with batch_statistics(supernet):
-                values = evaluate_batches(
-                    lambda images: supernet(images, live), self._batches, bench.task, dtype=bench.dtype
-                )
-        wrong = [name for name, value in values.items() if not math.isfinite(value)]
-        if wrong:
-            raise MeasurementError(f"{', '.join(wrong)} of {live.text} is not finite.")
-        return values
+            context.progress(1.0)
 
-    def _measurements(self, values: dict[str, float]) -> tuple[Measurement, ...]:
-        fidelity = Fidelity(level="supernet")
+    def _measured(self, asked: Mapping[Architecture, Sequence[str]], context: EvaluationContext) -> Iterator[Outcome]:
+        """Outcomes of distinct live architectures, each for all who asked for it."""
+        from nas.training import measure_paths
+
+        tree = sorted(asked, key=lambda architecture: architecture.options)  # equal beginnings side by side
+        meters = self._meters(context.seed)
+        pieces, told = len(tree) * meters[0].num_pieces, 0.0
+        for done, found in enumerate(measure_paths(meters, tree), 1):
+            if found is not None:
+                measurements = self._measurements(found.values, meters[found.meter].device)
+                seconds = found.seconds
+                for evaluation_id in asked[tree[found.place]]:
+                    yield Outcome(evaluation_id, measurements, error=found.error, seconds=seconds)
+                    seconds = 0.0
+            told = min(1.0, done / pieces)
+            context.progress(told)
+            if context.should_stop():
+                return
+        if told < 1.0:  # a path that failed ran over fewer batches
+            context.progress(1.0)
+
+    def _measurements(self, values: Mapping[str, float], device: torch.device) -> tuple[Measurement, ...]:
+        fidelity, context = Fidelity(level="supernet"), self._context(device)
         return tuple(
-            Measurement(metric=name, value=value, fidelity=fidelity, context=self._context)
-            for name, value in values.items()
+            Measurement(metric=name, value=value, fidelity=fidelity, context=context) for name, value in values.items()
         )
+
+    # --- what is on the devices --------------------------------------------------------------------------------------
+
+    def _meters(self, seed: int) -> list[PathMeter]:
+        from nas.training import PathMeter
+
+        bench = self._bench
+        calibrations = self._calibration(seed) if self._config.bn == "recalibrated" else [None] * len(self._places)
+        return [
+            PathMeter(
+                supernet,
+                batches,
+                bench.task,
+                num_classes=bench.dataset.num_classes,
+                dtype=bench.dtype,
+                calibration=calibration,
+            )
+            for (supernet, batches), calibration in zip(self._places, calibrations, strict=True)
+        ]
 
     @cached_property
-    def _batches(self) -> list[Batch]:
-        from nas.training import DeviceData
+    def _devices(self) -> list[torch.device]:
+        from nas.training import choose_device
 
-        return DeviceData.of(self._bench.dataset.valid, self._bench.dataset, self._bench.device).batches(
-            self._config.eval_batch
-        )
+        return [choose_device(name) for name in self._config.devices] or [self._bench.device]
 
-    def _calibration(self, seed: int) -> list[Tensor]:
+    @cached_property
+    def _places(self) -> list[tuple[Supernet, list[Batch]]]:
+        """Weights and evaluation batches of every device; a device that is named twice holds them twice."""
+        from nas.training import DeviceData, to_device
+
+        shared = self._bench.supernet()
+        places = []
+        for number, device in enumerate(self._devices):
+            supernet = shared if number == 0 and device == self._bench.device else copy.deepcopy(shared)
+            to_device(supernet, device)
+            data = DeviceData.of(self._bench.dataset.valid, self._bench.dataset, device)
+            places.append((supernet, data.batches(self._config.eval_batch)))
+        return places
+
+    def _calibration(self, seed: int) -> list[list[Tensor]]:
+        """For every device the batches of training images that set the statistics."""
         from nas.training import DeviceData, calibration_images
 
-        if self._calibration_of is None or self._calibration_of[0] != seed:
-            data = DeviceData.of(self._bench.dataset.train, self._bench.dataset, self._bench.device)
-            images = calibration_images(data, seed=seed, num_batches=self._config.calibration_batches)
-            self._calibration_of = (seed, images)
-        return self._calibration_of[1]
+        if seed not in self._calibrations:
+            train, count = self._bench.dataset.train, self._config.calibration_batches
+            data = [DeviceData.of(train, self._bench.dataset, device) for device in self._devices]
+            self._calibrations = {seed: [calibration_images(d, seed=seed, num_batches=count) for d in data]}
+        return self._calibrations[seed]
 
-    _calibration_of: tuple[int, list[Tensor]] | None = None
-
-    @cached_property
-    def _context(self) -> dict[str, str | int | float | bool]:
+    def _context(self, device: torch.device) -> dict[str, str | int | float | bool]:
         from nas.training import code_version, device_name, dtype_name
 
         return {
             "split": "valid",
             "dataset": self._bench.dataset.digest[:16],
             "bn": self._config.bn,
-            "eval_batch": max(len(targets) for _, targets in self._batches),
+            "eval_batch": max(len(targets) for _, targets in self._places[0][1]),
             "dtype": dtype_name(self._bench.dtype),
-            "device": device_name(self._bench.device),
+            "device": device_name(device),
             "code": code_version(),
         }
 

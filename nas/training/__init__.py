@@ -23,9 +23,13 @@ from nas.training._device import (
 )
 from nas.training._diagnosis import GradientVariance, Variance
 from nas.training._engine import EpochReport, MemoryCheckpoints, TrainingSummary
-from nas.training._importance import ImportanceData, ImportancePaths
+from nas.training._displacement import Displacement
+from nas.training._gradients import GradientNorms
+from nas.training._importance import ImportancePaths
+from nas.training._importance_data import ImportanceData
+from nas.training._metering import PathMeter, PathReading, measure_paths
 from nas.training._network import train_network
-from nas.training._paths import PathMeter, PathReading, measure_paths
+from nas.training._paths import ChainPaths, FairPaths
 from nas.training._recipe import (
     Accumulate,
     Child,
@@ -49,11 +53,15 @@ from nas.training._uniform import ShuffledData, UniformPaths
 __all__ = [
     "Accumulate",
     "Batch",
+    "ChainPaths",
     "Child",
     "ChildLoss",
     "DataSampler",
     "DeviceData",
+    "Displacement",
     "EpochReport",
+    "FairPaths",
+    "GradientNorms",
     "GradientPolicy",
     "GradientVariance",
     "ImportanceData",
