@@ -26,6 +26,71 @@ class TopK(NamedTuple):
     best: float
 
 
+class Agreement(NamedTuple):
+    """How well one ranker agrees with the truth; each field is what the function of its name says.
+
+    Attributes:
+        k: how many of the predicted best `top`, `regret`, `beats_random` and `relative_improvement` are about.
+        partial_kendall, partial_interval: None where nothing was given to hold constant, too.
+    """
+
+    num_architectures: int
+    kendall: float | None
+    interval: tuple[float, float] | None
+    sparse_kendall: float | None
+    spearman: float | None
+    kendall_top_decile: float | None
+    partial_kendall: float | None
+    partial_interval: tuple[float, float] | None
+    k: int
+    top: TopK | None
+    regret: float | None
+    beats_random: float | None
+    relative_improvement: float | None
+
+
+def agreement(
+    truth: npt.ArrayLike,
+    predicted: npt.ArrayLike,
+    *,
+    rng: Rng,
+    given: npt.ArrayLike | None = None,
+    k: int | None = None,
+    bin_width: float = 0.001,
+) -> Agreement:
+    """All figures of this module for one ranker.
+
+    The predicted top k, ties broken at random, are what a search with this ranker delivers; random choice is held
+    against them as the mean, and the spread, of all architectures.
+
+    Args:
+        given: another ranker, such as live-edge FLOPs, whose part is taken out in `partial_kendall`.
+        k: without it a tenth of the architectures, at least 1 and at most 10.
+        bin_width: of `sparse_kendall`; 0.001 for accuracies that are fractions.
+
+    Raises:
+        ValueError: lengths differ, or a value is not finite.
+    """
+    x, y = _pair(truth, predicted)
+    k = max(1, min(10, len(x) // 10)) if k is None else k
+    best = _predicted_best(x, y, k, rng) if len(x) >= k else x[:0]
+    return Agreement(
+        num_architectures=len(x),
+        kendall=kendall(x, y),
+        interval=kendall_interval(x, y, rng=rng),
+        sparse_kendall=sparse_kendall(x, y, bin_width=bin_width),
+        spearman=spearman(x, y),
+        kendall_top_decile=kendall_top_decile(x, y),
+        partial_kendall=None if given is None else partial_kendall(x, y, given),
+        partial_interval=None if given is None else partial_kendall_interval(x, y, given, rng=rng),
+        k=k,
+        top=TopK(float(best.mean()), float(best.max())) if len(best) else None,
+        regret=float(x.max() - best.max()) if len(best) else None,
+        beats_random=probability_beats_random(best, x),
+        relative_improvement=relative_improvement(best, x),
+    )
+
+
 def kendall(truth: npt.ArrayLike, predicted: npt.ArrayLike) -> float | None:
     """Kendall's tau-b, -1 to 1: concordant less discordant pairs, corrected for ties in either.
 
@@ -92,6 +157,49 @@ def kendall_difference_interval(
     return _quantiles(_resampled_taus(x, y, weights) - _resampled_taus(x, z, weights), level)
 
 
+def partial_kendall(truth: npt.ArrayLike, predicted: npt.ArrayLike, given: npt.ArrayLike) -> float | None:
+    """Kendall's partial tau of truth and prediction given a third ranker: what the prediction adds to it.
+
+    (t_xy - t_xz t_yz) / sqrt((1 - t_xz^2) (1 - t_yz^2)) with x the truth, y the prediction, z the given and t their
+    tau-b; -1 to 1. Kendall (1942), Partial Rank Correlation, Biometrika 32. A noisy copy
+    of z is not at 0, only near it (Gaussian values with t_xz = 0.5 and t_yz = 0.7: 0.14).
+
+    None where one of the three taus is undefined, and where z ranks as the truth or as the prediction does.
+
+    Raises:
+        ValueError: lengths differ, or a value is not finite.
+    """
+    (x, y), (_, z) = _pair(truth, predicted), _pair(truth, given)
+    taus = kendall(x, y), kendall(x, z), kendall(y, z)
+    if taus[0] is None or taus[1] is None or taus[2] is None:
+        return None
+    found = float(_partial(*(np.array([tau]) for tau in taus))[0])
+    return None if math.isnan(found) else found
+
+
+def partial_kendall_interval(
+    truth: npt.ArrayLike,
+    predicted: npt.ArrayLike,
+    given: npt.ArrayLike,
+    *,
+    rng: Rng,
+    level: float = 0.95,
+    resamples: int = 1_000,
+) -> tuple[float, float] | None:
+    """Percentile bootstrap interval of `partial_kendall`, all three taus from equal resamples.
+
+    None where it is undefined, and for fewer than three architectures.
+
+    Raises:
+        ValueError: lengths differ, a value is not finite, or `level` is not between 0 and 1.
+    """
+    (x, y), (_, z) = _pair(truth, predicted), _pair(truth, given)
+    if len(x) < 3 or partial_kendall(x, y, z) is None:
+        return None
+    weights = _resamples(len(x), resamples, rng)
+    return _quantiles(_partial(*(_resampled_taus(*pair, weights) for pair in ((x, y), (x, z), (y, z)))), level)
+
+
 def sparse_kendall(truth: npt.ArrayLike, predicted: npt.ArrayLike, *, bin_width: float = 0.001) -> float | None:
     """Kendall's tau-b after rounding the true values to multiples of `bin_width`, so that small differences tie.
 
@@ -149,7 +257,7 @@ def top_k(truth: npt.ArrayLike, predicted: npt.ArrayLike, *, k: int, rng: Rng) -
     x, y = _pair(truth, predicted)
     if len(x) < k:
         return None
-    chosen = x[np.lexsort((rng.random(len(y)), -y))[:k]]
+    chosen = _predicted_best(x, y, k, rng)
     return TopK(mean=float(chosen.mean()), best=float(chosen.max()))
 
 
@@ -179,6 +287,36 @@ def probability_beats_random(found: npt.ArrayLike, random: npt.ArrayLike) -> flo
         return None
     below, up_to = np.searchsorted(theirs, ours, side="left"), np.searchsorted(theirs, ours, side="right")
     return float((below + up_to).mean() / (2 * len(theirs)))
+
+
+def relative_improvement(found: npt.ArrayLike, random: npt.ArrayLike) -> float | None:
+    """By which fraction the mean of `found` exceeds that of random choice; 0.01 is "RI 1 %".
+
+    Yang, Esperanca and Carlucci (2020), NAS evaluation is frustratingly hard, arXiv 1912.12522. None when either is
+    empty, or the mean of `random` is not positive.
+
+    Raises:
+        ValueError: a value is not finite.
+    """
+    ours, theirs = _finite(found), _finite(random)
+    if len(ours) == 0 or len(theirs) == 0 or not theirs.mean() > 0:
+        return None
+    return float((ours.mean() - theirs.mean()) / theirs.mean())
+
+
+def _predicted_best(x: Floats, y: Floats, k: int, rng: Rng) -> Floats:
+    """True values of the k predicted to be best; ties in the prediction are broken at random."""
+    return x[np.lexsort((rng.random(len(y)), -y))[:k]]
+
+
+def _partial(xy: Floats, xz: Floats, yz: Floats) -> Floats:
+    """Partial correlation of x and y given z; NaN where z ranks as one of them does (but for rounding)."""
+    rest = (1 - xz**2) * (1 - yz**2)
+    result = np.full(len(xy), np.nan)
+    defined = rest > 1e-9  # NaN compares as False
+    result[defined] = (xy - xz * yz)[defined] / np.sqrt(rest[defined])
+    clipped: Floats = np.clip(result, -1.0, 1.0)
+    return clipped
 
 
 def _resamples(n: int, resamples: int, rng: Rng) -> Floats:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from itertools import combinations
 from pathlib import Path
+from random import Random
 
 import numpy as np
 import pytest
@@ -12,12 +13,16 @@ from hypothesis import strategies as st
 
 import predictors.ranking
 from predictors.ranking import (
+    agreement,
     kendall,
     kendall_difference_interval,
     kendall_interval,
     kendall_top_decile,
+    partial_kendall,
+    partial_kendall_interval,
     probability_beats_random,
     regret,
+    relative_improvement,
     sparse_kendall,
     spearman,
     top_k,
@@ -185,3 +190,122 @@ def test_paired_difference_tells_a_good_ranker_from_chance_and_not_from_itself()
     assert 0 < low < kendall(truth, good) - kendall(truth, chance) < high  # type: ignore[operator]
     assert kendall_difference_interval(truth, good, good, rng=np.random.default_rng(1)) == (0.0, 0.0)
     assert kendall_difference_interval(truth, good, np.ones(60), rng=np.random.default_rng(1)) is None
+
+
+# --- beyond a given ranker, and all figures at once -------------------------------------------------------------------
+
+
+@given(pairs, st.randoms(use_true_random=False))
+def test_partial_kendall_is_the_correlation_of_what_the_given_ranker_leaves(
+    values: list[tuple[int, int]], random: Random
+) -> None:
+    x, y = np.array(values, dtype=float).T
+    z = np.array([random.randint(0, 5) for _ in x], dtype=float)
+    found = partial_kendall(x, y, z)
+    taus = plain_tau(x, y), plain_tau(x, z), plain_tau(y, z)
+    if None in taus or 1 - taus[1] ** 2 < 1e-9 or 1 - taus[2] ** 2 < 1e-9:  # type: ignore[operator]
+        assert found is None
+        return
+    # By least squares over ordered pairs: the signs of x and y, each with what the signs of z explain taken out.
+    signs = [np.sign(np.subtract.outer(v, v)).ravel() for v in (x, y, z)]
+    unit = [sign / np.linalg.norm(sign) for sign in signs]
+    left = [u - (u @ unit[2]) * unit[2] for u in unit[:2]]
+    assert found == pytest.approx(left[0] @ left[1] / (np.linalg.norm(left[0]) * np.linalg.norm(left[1])))
+
+
+def test_a_ranker_that_only_repeats_the_given_one_adds_little() -> None:
+    rng = np.random.default_rng(0)
+    truth = rng.normal(size=400)
+    given = truth + rng.normal(size=400)
+    echo, own = given + 0.5 * rng.normal(size=400), truth + rng.normal(size=400)
+    assert kendall(truth, echo) == pytest.approx(kendall(truth, own), abs=0.12)
+    low, high = partial_kendall_interval(truth, echo, given, rng=rng, resamples=200) or (1.0, 1.0)
+    # Correlations 0.707, 0.894 and their product; tau of Gaussian values is 2/pi arcsin(correlation).
+    xz, yz, xy = (2 / np.pi * np.arcsin(r) for r in (0.5**0.5, 0.8**0.5, 0.4**0.5))
+    assert low < (xy - xz * yz) / np.sqrt((1 - xz**2) * (1 - yz**2)) < high < 0.2
+    low, _ = partial_kendall_interval(truth, own, given, rng=rng, resamples=200) or (0.0, 0.0)
+    assert low > 0.2
+    assert partial_kendall(truth, own, own) is None
+    assert partial_kendall_interval(truth, own, own, rng=rng) is None
+
+
+def test_the_interval_of_partial_kendall_is_that_of_resampled_architectures() -> None:
+    rng = np.random.default_rng(1)
+    x, z = rng.normal(size=(2, 30))
+    y = x + z + rng.normal(size=30)
+    found = partial_kendall_interval(x, y, z, rng=np.random.default_rng(2), resamples=1_000)
+    drawn = np.random.default_rng(3).integers(30, size=(1_000, 30))
+    assert found == pytest.approx(
+        np.quantile([partial_kendall(x[i], y[i], z[i]) for i in drawn], [0.025, 0.975]), abs=0.04
+    )
+
+
+def live_flops(folder: Path) -> np.ndarray:
+    """Conv FLOPs of the edges between input and output: 9 units a 3x3, 1 a 1x1, by following the edges."""
+    with np.load(folder / "nasbench201.npz", allow_pickle=False) as table:
+        ops, edges, names = table["arch_ops"], table["edges"], [str(name) for name in table["op_names"]]
+    units, is_open = (
+        np.array([{"nor_conv_3x3": 9, "nor_conv_1x1": 1}.get(n, 0) for n in names]),
+        np.array(names) != "none",
+    )
+    result = np.zeros(len(ops))
+    for row, choice in enumerate(ops):
+        used = [(int(a), int(b), op) for (a, b), op in zip(edges, choice, strict=True) if is_open[op]]
+        fed, needed = {0}, {3}
+        for _ in range(3):
+            fed |= {b for a, b, _ in used if a in fed}
+            needed |= {a for a, b, _ in used if b in needed}
+        result[row] = sum(units[op] for a, b, op in used if a in fed and b in needed)
+    return result
+
+
+def test_published_figures_of_live_edge_flops_on_nasbench201(
+    nasbench201: dict[str, np.ndarray], data_folder: Path
+) -> None:
+    truth, live = nasbench201["cifar10_test_acc"].astype(float), live_flops(data_folder)
+    assert kendall(truth, live) == pytest.approx(0.654, abs=5e-4)
+    connected = truth > 10.5
+    assert kendall(truth[connected], live[connected]) == pytest.approx(0.641, abs=5e-4)
+    assert kendall_top_decile(truth, live) == pytest.approx(0.097, abs=0.01)
+    best = [top_k(truth, live, k=10, rng=np.random.default_rng(seed)) for seed in range(50)]
+    assert np.mean([found.mean for found in best if found]) == pytest.approx(93.59, abs=0.05)
+    assert partial_kendall(truth, nasbench201["flops_m"], live) == pytest.approx(0.0, abs=0.2)
+
+
+def test_all_figures_at_once_are_those_of_each_function(nasbench201: dict[str, np.ndarray]) -> None:
+    rows = np.random.default_rng(0).choice(15_625, size=300, replace=False)
+    truth, short, flops = (nasbench201[n][rows] for n in ("cifar10_test_acc", "cifar10_valid_acc_12ep", "flops_m"))
+    found = agreement(truth / 100, short, given=flops, rng=np.random.default_rng(5))
+    assert (found.num_architectures, found.k) == (300, 10)
+    assert found.kendall == kendall(truth, short)
+    assert found.interval is not None
+    assert found.interval[0] < (found.kendall or 0) < found.interval[1]
+    assert found.sparse_kendall == sparse_kendall(truth / 100, short)
+    assert found.spearman == spearman(truth, short)
+    assert found.kendall_top_decile == kendall_top_decile(truth, short)
+    assert found.partial_kendall == partial_kendall(truth, short, flops)
+    assert found.partial_interval is not None
+    assert found.partial_interval[0] < (found.partial_kendall or 0) < found.partial_interval[1]
+    best = np.argsort(-short)[:10]  # no ties among these
+    assert found.top == pytest.approx((truth[best].mean() / 100, truth[best].max() / 100))
+    assert found.regret == pytest.approx((truth.max() - truth[best].max()) / 100)
+    assert found.beats_random == pytest.approx(
+        np.mean([(truth < t).mean() + (truth == t).mean() / 2 for t in truth[best]])
+    )
+    assert found.relative_improvement == pytest.approx(truth[best].mean() / truth.mean() - 1)
+
+
+def test_few_architectures_leave_what_needs_more_undefined() -> None:
+    rng = np.random.default_rng(0)
+    found = agreement([0.9, 0.8], [2.0, 1.0], rng=rng)
+    assert (found.k, found.top, found.kendall, found.interval) == (1, (0.9, 0.9), 1.0, None)
+    assert (found.kendall_top_decile, found.partial_kendall, found.partial_interval) == (None, None, None)
+    nothing = agreement([], [], rng=rng, given=[])
+    assert nothing == (0, None, None, None, None, None, None, None, 1, None, None, None, None)
+
+
+def test_published_relative_improvement() -> None:
+    """DARTS on CIFAR-10 in NAS evaluation is frustratingly hard: RI 0.32 %."""
+    assert relative_improvement([97.23], [96.92]) == pytest.approx(0.0032, abs=5e-5)
+    assert relative_improvement([], [1.0]) is None
+    assert relative_improvement([1.0], [0.0, 0.0]) is None
