@@ -37,11 +37,12 @@ from searchspaces._errors import (
 )
 from searchspaces._graph import Drawing, drawing, isomorphism_key, path_encoding, path_vocabulary, paths
 from searchspaces._registry import Config, Flag, Plugin, Registry, violations
-from searchspaces._space import Counts, Decision, Extremes, Rng, SearchSpace
+from searchspaces._space import Counts, Decision, Extremes, Rng, SearchSpace, Split
 
 if TYPE_CHECKING:
     from searchspaces._kernels import fused, kernel_mode
-    from searchspaces._supernet import Choice, Mixture, Supernet
+    from searchspaces._routed import RoutedSupernet
+    from searchspaces._supernet import Choice, Mixture, Supernet, Tapped
 
 REGISTRY: Registry[SearchSpace] = Registry("spaces", "searchspaces")
 
@@ -77,12 +78,15 @@ __all__ = [
     "Rng",
     "SearchSpace",
     "ServiceError",
+    "RoutedSupernet",
     "SpecError",
     "StorageFull",
     "StoreError",
+    "Split",
     "Supernet",
     "TrainingDiverged",
     "UnknownPlugin",
+    "Tapped",
     "Violation",
     "drawing",
     "fused",
@@ -100,7 +104,9 @@ _WITH_TORCH = {
     "Mixture": "_supernet",
     "Supernet": "_supernet",
     "fused": "_kernels",
+    "RoutedSupernet": "_routed",
     "kernel_mode": "_kernels",
+    "Tapped": "_supernet",
 }
 
 

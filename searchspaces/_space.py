@@ -48,6 +48,14 @@ class Decision:
     active_if: tuple[str, frozenset[str]] | None = None
 
 
+class Split(NamedTuple):
+    """One step of dividing a space: part number `part` becomes one part per group of a decision's options, in place."""
+
+    part: int
+    decision: str
+    groups: tuple[tuple[str, ...], ...]
+
+
 class Counts(NamedTuple):
     """What a network costs on paper: trainable parameters; multiply-accumulates of one input (FLOPs)."""
 
@@ -244,8 +252,18 @@ class SearchSpace(ABC):
             return math.prod(len(decision.options) for decision in self.decisions)
         return sum(1 for _ in self.iterate())
 
+    def is_always_active(self, decision: Decision) -> bool:
+        """Whether every architecture has this decision; only then do its partitions have no architecture in common."""
+        if decision.active_if is None:
+            return True
+        name, needed = decision.active_if
+        parent = next(d for d in self.decisions if d.name == name)
+        return set(parent.options) <= needed and self.is_always_active(parent)
+
     def partition(self, decision: str, groups: Sequence[Sequence[str]]) -> list[SearchSpace]:
         """Sub-spaces in which `decision` is restricted to one of `groups` each.
+
+        Architectures without the decision are in all of them (see `is_always_active`).
 
         Raises:
             InvalidArchitecture: the groups do not split the decision's options exactly.

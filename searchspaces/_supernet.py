@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from searchspaces._architecture import Architecture
-from searchspaces._space import SearchSpace
+from searchspaces._space import SearchSpace, Split
 
 
 @dataclass(frozen=True)
@@ -22,8 +22,28 @@ class Mixture:
 Choice = Architecture | Mixture
 
 
+@dataclass(frozen=True)
+class Tapped:
+    """What a supernet computed for an architecture, with what its options put out on the way.
+
+    Attributes:
+        logits: `batch x classes`.
+        outputs: decision -> what its option put out in every cell, `batch x channels x height x width`, part of the
+            graph of `logits`; without those that do not reach it.
+    """
+
+    logits: Tensor
+    outputs: Mapping[str, Sequence[Tensor]]
+
+
 class Supernet(nn.Module, ABC):
-    """Shared weights of a space. The choice is an argument of `forward`, never a state set from afar."""
+    """Shared weights of a space. The choice is an argument of `forward`, never a state set from afar.
+
+    Attributes:
+        splits: how the space is divided among parts with weights of their own; empty for one set of weights.
+    """
+
+    splits: tuple[Split, ...] = ()
 
     def __init__(self, space: SearchSpace) -> None:
         super().__init__()
@@ -42,13 +62,23 @@ class Supernet(nn.Module, ABC):
         for place, architecture in enumerate(architectures):
             yield place, self(x, architecture)
 
+    def taps(self, x: Tensor, architecture: Architecture) -> Tapped:
+        """`forward`, with the outputs of the options; by plain operations, so slower, and equal up to rounding.
+
+        Optional: without an override there are no outputs.
+        """
+        return Tapped(self(x, architecture), {})
+
     @abstractmethod
     def extract(self, architecture: Architecture) -> nn.Module:
         """The stand-alone network with copies of the inherited weights and the same settings, equal in function."""
 
     @abstractmethod
     def restrict(self, space: SearchSpace) -> Supernet:
-        """A supernet over a sub-space (see `SearchSpace.partition`) with copies of the weights that it still needs."""
+        """A supernet over a sub-space (see `SearchSpace.partition`) with copies of the weights that it still needs.
+
+        They keep their names.
+        """
 
     @abstractmethod
     def parameters_of(self, decision: str, option: str) -> Iterator[nn.Parameter]:

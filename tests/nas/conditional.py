@@ -2,19 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from itertools import pairwise
 
 import networkx
-from torch import nn
+import torch.nn.functional as F
+from torch import Tensor, nn
 
-from searchspaces import Architecture, Config, Counts, Decision, Extremes, InvalidArchitecture, SearchSpace
+from searchspaces import (
+    Architecture,
+    Choice,
+    Config,
+    Counts,
+    Decision,
+    Extremes,
+    InvalidArchitecture,
+    SearchSpace,
+    Supernet,
+)
 
 
 class Perceptrons(SearchSpace):
     """Depth 1 to 3, a width for each layer that exists; `widths` options make `w + w^2 + w^3` architectures."""
 
     def __init__(self, widths: int = 5) -> None:
+        self.widest = 8 * widths
         options = tuple(str(8 * (i + 1)) for i in range(widths))
         parametric = (True,) * widths
         super().__init__(
@@ -63,5 +75,47 @@ class Perceptrons(SearchSpace):
         sizes = [4, *map(int, architecture.text.split("-"))]
         return nn.Sequential(*(nn.Linear(a, b) for a, b in pairwise(sizes)))
 
-    def supernetwork(self) -> nn.Module:
-        raise InvalidArchitecture("perceptrons are only there to be searched; they have no supernet.")
+    def supernetwork(self) -> Supernet:
+        return PerceptronSupernet(self)
+
+
+class PerceptronSupernet(Supernet):
+    """Every width of every layer has weights of its own, which read as much of their input as there is."""
+
+    space: Perceptrons
+
+    def __init__(self, space: Perceptrons) -> None:
+        super().__init__(space)
+        self.layers = nn.ModuleDict(
+            {
+                decision.name: nn.ModuleDict({o: nn.Linear(space.widest, int(o)) for o in decision.options})
+                for decision in space.decisions
+                if decision.name != "depth"
+            }
+        )
+
+    def forward(self, x: Tensor, choice: Choice) -> Tensor:
+        """x: `batch x width` -> `batch x width of the last layer`."""
+        assert isinstance(choice, Architecture)
+        for name, width in choice.options[1:]:
+            x = self._layers(name)[width](F.pad(x, (0, self.space.widest - x.shape[1])))
+        return x
+
+    def extract(self, architecture: Architecture) -> nn.Module:
+        raise InvalidArchitecture("perceptrons are not extracted.")
+
+    def restrict(self, space: SearchSpace) -> Supernet:
+        assert isinstance(space, Perceptrons)
+        restricted = PerceptronSupernet(space)
+        held = self.state_dict()
+        restricted.load_state_dict({name: held[name] for name in restricted.state_dict()})
+        return restricted
+
+    def parameters_of(self, decision: str, option: str) -> Iterator[nn.Parameter]:
+        if decision in self.layers and option in self._layers(decision):
+            yield from self._layers(decision)[option].parameters()
+
+    def _layers(self, name: str) -> nn.ModuleDict:
+        layers = self.layers[name]
+        assert isinstance(layers, nn.ModuleDict)
+        return layers
