@@ -22,6 +22,7 @@ from api.console import (
     print_outcome,
     print_plugins,
     print_preflight,
+    print_trust,
 )
 from api.installation import check_installation, version
 from api.options import (
@@ -210,6 +211,14 @@ def pareto(job: JobRef, *, url: Url = None, token: Token = None, as_json: AsJson
     with _client(url, token) as client:
         front = client.find_job(job).pareto()
     print_json(front) if as_json else print_front(front)
+
+
+@app.command()
+def trust(job: JobRef, *, url: Url = None, token: Token = None, as_json: AsJson = False) -> None:
+    """Say how far the ranking of a job can be trusted, from the networks trained for real so far."""
+    with _client(url, token) as client:
+        report = client.find_job(job).measure_trust()
+    print_json(report) if as_json else print_trust(report)
 
 
 @app.command()

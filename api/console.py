@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import BaseModel
 
 from nas.client import JobHandle
-from nas.resources import DatasetInfo, Job, JobState, ParetoFront, PluginInfo, PreflightReport
+from nas.resources import DatasetInfo, Job, JobState, ParetoFront, PluginInfo, PreflightReport, TrustReport
 from searchspaces import ConfigError, NASError, ServiceError, SpecError
 
 if TYPE_CHECKING:
@@ -91,6 +91,40 @@ def print_front(front: ParetoFront) -> None:
         for point in points
     ]
     _table(_console(), ("candidate", *keys, "architecture"), rows, title=f"Pareto front, {len(points)} points")
+
+
+def print_trust(report: TrustReport) -> None:
+    """How far a ranking can be trusted: in words, then every ranker."""
+    print(f"trust: {report.verdict}")
+    print(f"held against {report.truth}; {report.audited} networks")
+    for note in report.notes:
+        print(f"note: {note}")
+    head = ("ranked by", "tau", "95 %", "sparse", "Spearman", "top decile", "given live FLOPs", "top k", "mean", "best")
+    rows = [
+        (
+            found.ranker,
+            _number(found.kendall),
+            _interval(found.interval),
+            *map(_number, (found.sparse_kendall, found.spearman, found.kendall_top_decile, found.partial_kendall)),
+            *((str(found.top.k), f"{found.top.mean:.4g}", f"{found.top.best:.4g}") if found.top else ("", "", "")),
+        )
+        for found in report.rankers
+    ]
+    _table(_console(), head, rows)
+    if report.provenance is None:
+        return
+    said = report.provenance
+    context = {**said.context, **said.passes}
+    rows = [("chosen", said.rule), *((name, str(value)) for name, value in context.items())]
+    _facts([*rows, ("wall seconds", f"{said.wall_seconds:.0f}" if said.wall_seconds is not None else "")])
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:.3f}"
+
+
+def _interval(interval: tuple[float, float] | None) -> str:
+    return "" if interval is None else f"{interval[0]:+.2f} to {interval[1]:+.2f}"
 
 
 def print_outcome(handle: JobHandle, page: str) -> None:

@@ -18,7 +18,8 @@ from db._lease import Lease
 from db._migrate import migrate
 from db._models import artifacts
 from db._registers import Counts
-from nas.ports import Planner
+from db._view import StoreView
+from nas.ports import JobView, Planner
 from nas.resources import (
     ArtifactInfo,
     Candidate,
@@ -212,6 +213,10 @@ class Store:
         """At most `limit` candidates that have values, evenly spaced over their numbers. Raises NotFound."""
         with self._database.read() as connection:
             return _candidates.sample(connection, job_id, limit)
+
+    def view(self, job_id: str) -> JobView:
+        """The job as planners and reports read it. Raises NotFound where it is first read."""
+        return StoreView(self._database, job_id)
 
     def front(self, job_id: str) -> ParetoFront:
         """The front, the best by the first objective first. Raises NotFound."""

@@ -37,6 +37,11 @@ class StoreView:
         with self._database.read() as connection:
             return _evaluations.settled(connection, self._job_id, level, after=0)
 
+    def evaluations(self, digest: str) -> list[Evaluation]:
+        """All evaluations of one candidate, with their measurements."""
+        with self._database.read() as connection:
+            return _evaluations.of_candidate(connection, self._job_id, digest)
+
     def results(self, phase: Phase) -> list[JsonObject]:
         """Results of the finished units of a stage, in order of their keys; the newest round only."""
         done = (

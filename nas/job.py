@@ -21,6 +21,7 @@ from nas.stages import (
     UnitContext,
     preflight,
     refuse_impossible,
+    trust_report,
 )
 
 STAGES: dict[Phase, Stage] = {
@@ -56,4 +57,4 @@ def run_unit(context: UnitContext) -> JsonObject:
     return STAGES[context.unit.stage].run(context)
 
 
-__all__ = ["STAGES", "JobPlanner", "UnitContext", "admit", "preflight", "refuse_impossible", "run_unit"]
+__all__ = ["STAGES", "JobPlanner", "UnitContext", "admit", "preflight", "refuse_impossible", "run_unit", "trust_report"]

@@ -128,6 +128,9 @@ class JobView(Protocol):
 
     def settled(self, level: Level) -> list[Evaluation]: ...
 
+    def evaluations(self, digest: str) -> list[Evaluation]:
+        """All evaluations of one candidate, with their measurements."""
+
     def results(self, phase: Phase) -> list[JsonObject]:
         """Results of the finished units of a stage, in order of their keys; the newest round only."""
 

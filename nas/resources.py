@@ -197,23 +197,75 @@ class Spent(Resource):
     wall_seconds: float = 0.0
 
 
+class TopNetworks(Resource):
+    """What the networks that a ranker puts first are really worth: what a search with it would deliver."""
+
+    k: int = Field(description="How many of the predicted best.")
+    mean: float = Field(description="Their mean true value.")
+    best: float = Field(description="The best true value among them.")
+    regret: float = Field(description="By how much that falls short of the best there is.")
+    beats_random: float | None = Field(None, description="Chance that one of them exceeds a random network.")
+    relative_improvement: float | None = Field(
+        None, description="By which fraction their mean exceeds that of random networks."
+    )
+
+
 class Correlation(Resource):
     """Agreement of one ranker with really trained networks (or a table)."""
 
     ranker: str
     kendall: float | None
     interval: tuple[float, float] | None = Field(None, description="95 % bootstrap interval of kendall.")
+    sparse_kendall: float | None = Field(None, description="kendall with true values rounded to 0.1 %.")
     spearman: float | None = None
-    kendall_top_decile: float | None = None
+    kendall_top_decile: float | None = Field(
+        None, description="kendall among the truly best tenth; None for fewer than 100 networks."
+    )
+    partial_kendall: float | None = Field(None, description="kendall given live-edge FLOPs: what is beyond them.")
+    partial_interval: tuple[float, float] | None = Field(None, description="95 % interval of partial_kendall.")
+    top: TopNetworks | None = None
+    is_free: bool = Field(False, description="A baseline that needs no training: a cost, or chance.")
+
+
+class Comparison(Resource):
+    """The job's ranker against one free baseline, on the same networks."""
+
+    ranker: str
+    baseline: str
+    difference: float = Field(description="kendall of the ranker less that of the baseline.")
+    interval: tuple[float, float] | None = Field(None, description="95 % paired bootstrap interval of the difference.")
+
+    @property
+    def outcome(self) -> Literal["better", "worse", "undecided"]:
+        """Whether the interval lies above zero, below it, or holds it."""
+        low, high = self.interval or (0.0, 0.0)
+        return "better" if low > 0 else "worse" if high < 0 else "undecided"
+
+
+class Provenance(Resource):
+    """How the values behind a trust report came about: reports that differ in it are not to be compared."""
+
+    truth: str = Field(description="What the rankers are held against.")
+    rule: str = Field(description="By which rule the networks were chosen.")
+    context: dict[str, str | int | float | bool] = Field(
+        default_factory=dict, description="Of the ranker's values: normalisation (bn), eval_batch, split, device ..."
+    )
+    wall_seconds: float | None = Field(None, description="Wall time of the job's work so far.")
+    passes: dict[str, int] = Field(
+        default_factory=dict, description="What was run: training steps, passes over a split, epochs of the audit."
+    )
 
 
 class TrustReport(Resource):
     """How far the ranking of a job can be trusted."""
 
-    audited: int
+    audited: int = Field(description="Number of networks with a true value.")
     verdict: str = Field(description="In words: too few, better or worse than the free baselines.")
     truth: str = Field(description="What the rankers are held against.")
     rankers: tuple[Correlation, ...]
+    comparisons: tuple[Comparison, ...] = Field((), description="With live-edge FLOPs, and the best free baseline.")
+    notes: tuple[str, ...] = Field((), description="What is missing, and why.")
+    provenance: Provenance | None = None
 
 
 class CostRange(Resource):

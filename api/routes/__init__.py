@@ -14,6 +14,7 @@ from api.routes import (
     pareto,
     plugins,
     session,
+    trust,
     workers,
 )
 
@@ -21,6 +22,7 @@ ROUTERS: tuple[APIRouter, ...] = (
     jobs.router,
     candidates.router,
     pareto.router,
+    trust.router,
     events.router,
     figures.router,
     artifacts.router,

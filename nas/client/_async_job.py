@@ -54,7 +54,7 @@ class AsyncJobHandle:
 
     @property
     def trust(self) -> TrustReport | None:
-        """How far the ranking can be trusted; None before the audit."""
+        """How far the ranking can be trusted, as the audit left it; None before."""
         return self.job.trust
 
     @property
@@ -128,6 +128,10 @@ class AsyncJobHandle:
     async def best(self) -> AsyncCandidateHandle:
         """See `JobHandle.best`."""
         return await self.candidate("best")
+
+    async def measure_trust(self) -> TrustReport:
+        """See `JobHandle.measure_trust`."""
+        return await self._transport.send(calls.trust(self.job_id))
 
     async def pareto(self) -> ParetoFront:
         """See `JobHandle.pareto`."""

@@ -25,6 +25,7 @@ from nas.resources import (
     ParetoFront,
     PluginInfo,
     PreflightReport,
+    TrustReport,
     Worker,
 )
 from nas.spec import ExportFormat, JobSpec
@@ -136,6 +137,10 @@ def candidates(
 
 def candidate(job_id: str, digest: str) -> Call[Candidate]:
     return _get(f"{_job(job_id)}/candidates/{_part(digest)}", reader(Candidate))
+
+
+def trust(job_id: str) -> Call[TrustReport]:
+    return _get(f"{_job(job_id)}/trust", reader(TrustReport))
 
 
 def pareto(job_id: str) -> Call[ParetoFront]:

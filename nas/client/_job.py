@@ -54,7 +54,7 @@ class JobHandle:
 
     @property
     def trust(self) -> TrustReport | None:
-        """How far the ranking can be trusted; None before the audit."""
+        """How far the ranking can be trusted, as the audit left it; None before."""
         return self.job.trust
 
     @property
@@ -133,6 +133,10 @@ class JobHandle:
             NotFound: nothing feasible has been found yet.
         """
         return self.candidate("best")
+
+    def measure_trust(self) -> TrustReport:
+        """How far the ranking can be trusted, worked out anew from what has been trained for real so far."""
+        return self._transport.send(calls.trust(self.job_id))
 
     def pareto(self) -> ParetoFront:
         """The Pareto front as it stands."""

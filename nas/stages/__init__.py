@@ -6,6 +6,7 @@ from nas.stages._deliver import DeliverStage
 from nas.stages._preflight import PreflightStage, preflight, refuse_impossible
 from nas.stages._search import SearchStage
 from nas.stages._supernet import SupernetStage
+from nas.stages._trust import trust_report
 
 __all__ = [
     "AuditStage",
@@ -17,4 +18,5 @@ __all__ = [
     "UnitContext",
     "preflight",
     "refuse_impossible",
+    "trust_report",
 ]
