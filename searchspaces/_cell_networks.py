@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple, cast
 
 import torch
@@ -13,7 +13,7 @@ from searchspaces._architecture import Architecture
 from searchspaces._errors import InvalidArchitecture
 from searchspaces._kernels import Signal, average_3x3, node
 from searchspaces._layers import ReLUConvNorm, Style, inherit
-from searchspaces._supernet import Choice, Mixture, Supernet
+from searchspaces._supernet import Choice, Mixture, Supernet, Tapped
 from searchspaces.nasbench201 import NONE, POOL, SKIP, NASBench201, Plan, operation
 
 if TYPE_CHECKING:
@@ -89,6 +89,19 @@ class Cell(nn.Module):
                 convolved.append(cast(ReLUConvNorm, self.operations[name]).convolved(states[source]))
         return node(convolved, plain, value=read.value, rectified=read.rectified)
 
+    def tapped(self, x: Tensor, plan: Plan, empty: Collection[str], outputs: dict[str, list[Tensor]]) -> Tensor:
+        """`forward` by plain operations. `outputs` takes what every live edge puts out; zeros for those in `empty`."""
+        states = [x]
+        for target, terms in enumerate(plan, start=1):
+            out = {f"{source}->{target}": self.operate(name, states[source]).view_as(x) for source, name in terms}
+            if out:
+                zeros = [edge for source in range(target) if (edge := f"{source}->{target}") in empty]
+                out |= {edge: x.new_zeros(()).requires_grad_().expand_as(x) for edge in zeros}
+            for edge, y in out.items():
+                outputs.setdefault(edge, []).append(y)
+            states.append(sum(list(out.values())[1:], start=next(iter(out.values()))) if out else x)
+        return states[-1] if plan[-1] else torch.zeros_like(x)
+
     def mix(self, x: Tensor, edges: Weighted) -> Tensor:
         """The weighted sum of all operations, x: `batch x channels x height x width`; the same shape comes back.
 
@@ -153,6 +166,13 @@ class Trunk(nn.Module):
             signal = block(signal, plan, read) if isinstance(block, Cell) else block(signal, read)
         return self.head(signal.value())
 
+    def tapped(self, x: Tensor, plan: Plan, empty: Collection[str], outputs: dict[str, list[Tensor]]) -> Tensor:
+        """The same, with what every edge puts out (see `Cell.tapped`)."""
+        x = self._stemmed(x, _BOTH).value()
+        for block in self.blocks:
+            x = block.tapped(x, plan, empty, outputs) if isinstance(block, Cell) else block(Signal(x), _BOTH).value()
+        return self.head(x)
+
     def mix(self, x: Tensor, edges: Weighted) -> Tensor:
         """The same with every cell a weighted sum of its operations."""
         x = self._stemmed(x, _BOTH).value()
@@ -205,6 +225,12 @@ class CellSupernet(Supernet):
             logits: Tensor = self.trunk(x, self.space.plan(choice))
             return logits
         return self.trunk.mix(x, self._weighted(choice))
+
+    def taps(self, x: Tensor, architecture: Architecture) -> Tapped:
+        """As in `Supernet`; an edge without operation puts out zeros where other edges reach its node."""
+        outputs: dict[str, list[Tensor]] = {}
+        empty = [decision for decision, option in architecture if option == NONE]
+        return Tapped(self.trunk.tapped(x, self.space.plan(architecture), empty, outputs), outputs)
 
     def extract(self, architecture: Architecture) -> CellNetwork:
         """The stand-alone network with copies of its weights, in the supernet's style."""

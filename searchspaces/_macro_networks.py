@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from searchspaces._architecture import Architecture
 from searchspaces._errors import InvalidArchitecture
 from searchspaces._layers import Style, inherit
-from searchspaces._supernet import Choice, Mixture, Supernet
+from searchspaces._supernet import Choice, Mixture, Supernet, Tapped
 from searchspaces.macro import HEAD, NAMES, RESIDUALS, STEM, Layer, MacroSpace
 
 if TYPE_CHECKING:
@@ -133,6 +133,15 @@ class MacroSupernet(Supernet):
             logits: Tensor = self.chain(x, [option for _, option in choice.options])
             return logits
         return self.chain.mix(x, self._weighted(choice))
+
+    def taps(self, x: Tensor, architecture: Architecture) -> Tapped:
+        """As in `Supernet`."""
+        x, outputs = self.chain.stem(x), {}
+        for index, (decision, option) in enumerate(architecture):
+            y = self.chain.operate(index, option, x)
+            x = y.view_as(y)  # an identity's output is a tensor of its own
+            outputs[decision] = [x]
+        return Tapped(self.chain.logits(x), outputs)
 
     def forward_many(self, x: Tensor, architectures: Sequence[Architecture]) -> Iterator[tuple[int, Tensor]]:
         """As in `Supernet`, depth first: layers that begin several chains alike run once, one tensor per depth is held.

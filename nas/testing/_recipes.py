@@ -64,7 +64,9 @@ def check_paths(plugin: Plugin[Recipe], settings: Mapping[str, object] | None = 
             for option, share in shares.items():
                 mine = sum(p for a, p in zip(every, probability, strict=True) if a[decision] == option)
                 _require(abs(mine - share) < 1e-9, f"`distribution` agrees with `probability` on {decision}", option)
-        children = [child.choice for step in range(_PATHS) for child in paths.plan(step)]
+        steps = range(0, _PATHS * paths.steps_apart, paths.steps_apart)
+        children = [child.choice for step in steps for child in paths.plan(step)]
+        _require(len(children) == _PATHS * paths.num_children, "every step has `num_children`", len(children))
         place = {architecture: i for i, architecture in enumerate(every)}
         drawn = [place[choice] for choice in children if isinstance(choice, Architecture)]
         _require_frequencies(np.bincount(drawn, minlength=len(every)), probability, "paths")

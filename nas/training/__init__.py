@@ -22,8 +22,8 @@ from nas.training._device import (
     to_device,
 )
 from nas.training._diagnosis import GradientVariance, Variance
-from nas.training._engine import EpochReport, MemoryCheckpoints, TrainingSummary
 from nas.training._displacement import Displacement
+from nas.training._engine import EpochReport, MemoryCheckpoints, TrainingSummary
 from nas.training._gradients import GradientNorms
 from nas.training._importance import ImportancePaths
 from nas.training._importance_data import ImportanceData

@@ -1,48 +1,76 @@
-"""Importance sampling of paths and samples by recent gradient norms, as PA&DA does it (see nas.recipes.pada)."""
+"""Importance sampling of paths by recent gradient norms, as PA&DA does it (see nas.recipes.pada)."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from nas.streams import stream
-from nas.training._recipe import Child, DataSampler, Floats, Integers, PathSampler, Setting, StepReport
-from searchspaces import Architecture, Supernet
+from nas.training._averages import Averages, Memory, Schedule, Undrawn, temperature
+from nas.training._gradients import LazyPathParameters
+from nas.training._recipe import Child, Floats, PathSampler, Setting, StepReport
+from searchspaces import Architecture
 
-Memory = Literal["mean", "half_mean"]
-ParameterFree = Literal["mean", "zero"]
-Undrawn = Literal["keep", "forget"]
+ParameterFree = Literal["mean", "zero", "output"]
+PathWeights = Literal["none", "exact", "clipped"]
 
 
 class ImportancePaths(PathSampler):
     """One child per step; each option is drawn in proportion to the norm of the gradient of its weights.
 
     The norm of an option in a step is the sum of the norms of its weights' gradients, over all cells, averaged over the
-    decisions that took it. After epoch e of E, q = t G / sum(G) + (1 - t) / K with t = e / E, at most `cap`, and G the
-    epoch's average norms; an option that was not drawn keeps its last one.
+    decisions that took it, of the child's loss without its weight. After epoch e, q = t G / sum(G) + (1 - t) / K, with
+    t the temperature (see `temperature`) and G the epoch's average norms; uniform when all are 0.
 
     Args:
+        cap: largest temperature.
         shared: decisions with the same options share one distribution.
-        memory: how an epoch's norms are averaged.
-        parameter_free: the G of options without weights: the mean of the others in the distribution, or zero.
+        memory: how an epoch's norms are averaged; a half-mean starts at 0.
+        parameter_free: the G of options without weights. `zero`; `mean`: the mean m of the G of the others in the
+            distribution; `output`: m times the norm of the gradient at the option's output, in units of the mean of
+            the same over the others.
+        undrawn: the G of an option that no path of the epoch took: `keep` the last one, or `forget` it: zero.
+        after_clip: norms are those of the clipped gradient.
+        count_dead: an option that cannot reach the output counts as drawn with norm 0; else as not drawn.
+        weights: of a child's loss. `none`: 1. `exact`: the product over its decisions of (1/K) / q, by which its
+            expectation is the mean loss of all paths; unbounded. `clipped`: each factor, and then the product, is at
+            most `largest_weight`: factors alone would leave K^D of them.
     """
 
     def __init__(
-        self, setting: Setting, *, cap: float, shared: bool, memory: Memory, parameter_free: ParameterFree
+        self,
+        setting: Setting,
+        *,
+        cap: float,
+        shared: bool,
+        memory: Memory,
+        parameter_free: ParameterFree,
+        schedule: Schedule = "linear",
+        undrawn: Undrawn = "keep",
+        after_clip: bool = False,
+        count_dead: bool = False,
+        weights: PathWeights = "none",
+        largest_weight: float = 3.0,
     ) -> None:
-        self._setting, self._cap, self._parameter_free = setting, cap, parameter_free
+        self._setting, self._cap, self._schedule = setting, cap, schedule
+        self._parameter_free, self._undrawn = parameter_free, undrawn
+        self._after_clip, self._count_dead = after_clip, count_dead
+        self._weights, self._largest_weight = weights, largest_weight
+        self.reads_outputs = parameter_free == "output"
         self._places = _Places.of(setting, shared=shared)
-        self._averages = _Averages(self._places.size, memory)
-        self._norms = np.zeros(self._places.size)
+        self._parameters = LazyPathParameters()
+        self._averages, self._output_averages = (Averages(self._places.size, memory) for _ in range(2))
+        self._norms, self._outputs = np.zeros(self._places.size), np.zeros(self._places.size)
         self._q = self._places.uniform()
-        self._parameters: dict[tuple[str, str], list[nn.Parameter]] = {}
-        self._pending: list[tuple[list[int], dict[int, int], Tensor]] = []
+        self._pending: list[_Observed] = []
+
+    # --- drawing -----------------------------------------------------------------------------------------------------
 
     def plan(self, step: int) -> Sequence[Child]:
         rng, space = stream(self._setting.seed, "paths", step), self._setting.space
@@ -51,10 +79,20 @@ class ImportancePaths(PathSampler):
             steps = self._q[self._places.slices[decision.name]].cumsum()
             drawn = int(np.searchsorted(steps, rng.random() * steps[-1], side="right"))
             options[decision.name] = decision.options[min(drawn, len(steps) - 1)]
-        return [Child(space.architecture(options))]
+        architecture = space.architecture(options)
+        return [Child(architecture, weight=self.weight(architecture))]
 
     def probability(self, architecture: Architecture) -> float:
         return float(np.prod([self._q[self._places.index[pair]] for pair in architecture]))
+
+    def weight(self, architecture: Architecture) -> float:
+        if self._weights == "none":
+            return 1.0
+        places = [(self._places.slices[pair[0]], self._places.index[pair]) for pair in architecture]
+        factors = np.array([1 / ((where.stop - where.start) * self._q[place]) for where, place in places])
+        if self._weights == "exact":
+            return float(factors.prod())
+        return float(min(np.minimum(factors, self._largest_weight).prod(), self._largest_weight))
 
     def distribution(self) -> dict[str, dict[str, float]]:
         return {
@@ -62,167 +100,102 @@ class ImportancePaths(PathSampler):
             for decision in self._setting.space.decisions
         }
 
+    # --- learning ----------------------------------------------------------------------------------------------------
+
     def observe(self, report: StepReport) -> None:
-        rows: list[int] = []
-        uses: dict[int, int] = {}
-        gradients: list[Tensor] = []
-        choices = [child.choice for child in report.children if isinstance(child.choice, Architecture)]
-        for pair in dict.fromkeys(pair for choice in choices for pair in choice):
-            found = [p.grad for p in self._parameters_of(report.supernet, pair) if p.grad is not None]
-            if found:
-                row = self._places.index[pair]
-                uses[row] = uses.get(row, 0) + 1
-                rows += [row] * len(found)
-                gradients += found
-        if gradients:
-            self._pending.append((rows, uses, torch.stack(torch._foreach_norm(gradients))))
+        gradients, owner, index = report.gradients, self._parameters(report.supernet).owner, self._places.index
+        owners = [owner.get(id(parameter)) for parameter in gradients.parameters]
+        pairs = [pair for child in report.children if isinstance(child.choice, Architecture) for pair in child.choice]
+        drawn = {pair for pair in owners if pair is not None}
+        if self._count_dead:
+            drawn |= {pair for pair in pairs if self._places.parametric[index[pair]]}
+        scale = 1.0 / report.children[0].weight if len(report.children) == 1 else 1.0
+        norms = gradients.norms * gradients.clip_factor if self._after_clip else gradients.norms
+        rows = [-1 if pair is None else index[pair] for pair in owners]
+        self._pending.append(_Observed.of(self._averages, rows, [index[pair] for pair in drawn], norms, scale))
+        if report.output_norms:
+            reached = [pair for pair in dict.fromkeys(pairs) if pair[0] in report.output_norms]
+            rows = [index[pair] for pair in reached for _ in report.output_norms[pair[0]]]
+            seen = torch.stack([norm for pair in reached for norm in report.output_norms[pair[0]]])
+            used = [index[pair] for pair in reached]
+            self._pending.append(_Observed.of(self._output_averages, rows, used, seen, scale))
 
     def end_epoch(self, epoch: int) -> None:
         self._fold()
-        averages, observed = self._averages.finish()
-        self._norms = np.where(observed, averages, self._norms)
-        temperature = min(self._cap, epoch / self._setting.num_epochs)
+        self._norms = self._remembered(self._averages, self._norms)
+        self._outputs = self._remembered(self._output_averages, self._outputs)
+        believed = temperature(self._schedule, self._cap, epoch, self._setting.num_epochs)
         for where in set(map(_bounds, self._places.slices.values())):
-            self._q[slice(*where)] = self._mixed(slice(*where), temperature)
+            self._q[slice(*where)] = self._mixed(slice(*where), believed)
 
-    def _mixed(self, where: slice, temperature: float) -> Floats:
+    def _remembered(self, averages: Averages, last: Floats) -> Floats:
+        means, observed = averages.finish()
+        return np.where(observed, means, last if self._undrawn == "keep" else 0.0)
+
+    def _mixed(self, where: slice, believed: float) -> Floats:
         """The distribution over the options at `where`; uniform when no norm is known there."""
-        norms, parametric = self._norms[where].copy(), self._places.parametric[where]
-        known = norms[parametric & (norms > 0)]
-        if self._parameter_free == "mean" and len(known):
-            norms[~parametric] = known.mean()
+        norms, parametric, outputs = self._norms[where].copy(), self._places.parametric[where], self._outputs[where]
+        known = parametric & (norms > 0)
+        if self._parameter_free != "zero" and known.any():
+            norms[~parametric] = norms[known].mean()
+            compared = known & (outputs > 0)
+            if self._parameter_free == "output" and compared.any():
+                free = ~parametric & (outputs > 0)
+                norms[free] *= outputs[free] / outputs[compared].mean()
         uniform = np.full(len(norms), 1 / len(norms))
         total = norms.sum()
-        return temperature * norms / total + (1 - temperature) * uniform if total > 0 else uniform
-
-    def _parameters_of(self, supernet: Supernet, pair: tuple[str, str]) -> list[nn.Parameter]:
-        if pair not in self._parameters:
-            self._parameters[pair] = list(supernet.parameters_of(*pair))
-        return self._parameters[pair]
+        return believed * norms / total + (1 - believed) * uniform if total > 0 else uniform
 
     def _fold(self) -> None:
         """Take what waits on the device into the averages: one copy for many steps."""
         if not self._pending:
             return
-        norms = torch.cat([norms for _, _, norms in self._pending]).double().cpu().numpy()
+        values = torch.cat([waiting.values for waiting in self._pending]).double().cpu().numpy()
         start = 0
-        for rows, uses, _ in self._pending:
-            sums = np.bincount(rows, weights=norms[start : start + len(rows)], minlength=self._places.size)
-            start += len(rows)
-            drawn = np.array(sorted(uses))
-            self._averages.add(drawn, sums[drawn] / np.array([uses[row] for row in sorted(uses)]))
+        for waiting in self._pending:
+            waiting.fold(values[start : start + len(waiting.rows)], self._places.size)
+            start += len(waiting.rows)
         self._pending.clear()
 
     def state_dict(self) -> dict[str, Tensor]:
         self._fold()
-        kept = {"norms": torch.from_numpy(self._norms.copy()), "q": torch.from_numpy(self._q.copy())}
-        return kept | self._averages.state_dict()
+        arrays = {"norms": self._norms, "outputs": self._outputs, "q": self._q}
+        kept = {name: torch.from_numpy(array.copy()) for name, array in arrays.items()}
+        outputs = {f"output_{key}": value for key, value in self._output_averages.state_dict().items()}
+        return kept | self._averages.state_dict() | outputs
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
         self._pending.clear()
-        self._norms, self._q = state["norms"].numpy().copy(), state["q"].numpy().copy()
+        self._norms, self._outputs, self._q = (state[name].numpy().copy() for name in ("norms", "outputs", "q"))
         self._averages.load_state_dict(state)
+        self._output_averages.load_state_dict({key: state[f"output_{key}"] for key in ("totals", "counts")})
 
 
-class ImportanceData(DataSampler):
-    """Samples are drawn with replacement, in proportion to a bound of the norm of their gradient.
+class _Observed(NamedTuple):
+    """Norms of one step that wait on the device: `values[i]` belongs to place `rows[i]`, to none where that is -1.
 
-    After epoch e of E, p = t g / sum(g) + (1 - t) / N with t = e / E, at most `cap`, and g the epoch's average norms.
-    While t is 0 an epoch is a shuffle, so that every sample's norm is known when it first matters.
-
-    Args:
-        memory: how the norms of a sample that came several times are averaged.
-        undrawn: what a sample's norm is when it was not drawn: `keep` moves the last one by `decay` towards the mean
-            of the drawn; `forget` is zero.
+    What is observed of a place is the sum of its values times `scale`, over the number of decisions that used it.
     """
 
-    def __init__(self, setting: Setting, *, cap: float, memory: Memory, undrawn: Undrawn, decay: float) -> None:
-        self._setting, self._cap, self._undrawn, self._decay = setting, cap, undrawn, decay
-        self._averages = _Averages(setting.num_samples, memory)
-        self._norms = np.zeros(setting.num_samples)
-        self._temperature = 0.0
-        self._pending: list[tuple[Tensor, Tensor]] = []
+    averages: Averages
+    rows: npt.NDArray[np.int64]
+    used: npt.NDArray[np.int64]
+    values: Tensor
+    scale: float
 
-    def order(self, epoch: int) -> Integers:
-        rng, size = stream(self._setting.seed, "data", epoch), self._setting.num_samples
-        if not self._temperature:
-            return rng.permutation(size)
-        steps = self._probabilities().cumsum()
-        drawn: Integers = np.searchsorted(steps, rng.random(size) * steps[-1], side="right")
-        return np.minimum(drawn, size - 1)
+    @classmethod
+    def of(
+        cls, averages: Averages, rows: Sequence[int], used: Sequence[int], values: Tensor, scale: float
+    ) -> _Observed:
+        return cls(averages, np.array(rows, dtype=np.int64), np.array(used, dtype=np.int64), values, scale)
 
-    def probability(self, indices: Integers) -> Floats:
-        return self._probabilities()[indices]
-
-    def observe(self, report: StepReport) -> None:
-        self._pending.append((report.indices, report.sample_norms()))
-
-    def end_epoch(self, epoch: int) -> None:
-        self._fold()
-        averages, observed = self._averages.finish()
-        if self._undrawn == "keep":
-            mean = averages[observed].mean() if observed.any() else self._norms.mean()
-            kept = self._norms + self._decay * (mean - self._norms)
-        else:
-            kept = np.zeros_like(self._norms)
-        self._norms = np.where(observed, averages, kept)
-        self._temperature = min(self._cap, epoch / self._setting.num_epochs) if self._norms.sum() > 0 else 0.0
-
-    def _probabilities(self) -> Floats:
-        uniform = np.full(self._setting.num_samples, 1 / self._setting.num_samples)
-        if not self._temperature:
-            return uniform
-        mixed: Floats = self._temperature * self._norms / self._norms.sum() + (1 - self._temperature) * uniform
-        return mixed
-
-    def _fold(self) -> None:
-        if self._pending:
-            indices = torch.cat([indices for indices, _ in self._pending]).numpy()
-            self._averages.add(indices, torch.cat([norms for _, norms in self._pending]).double().cpu().numpy())
-            self._pending.clear()
-
-    def state_dict(self) -> dict[str, Tensor]:
-        self._fold()
-        kept = {"norms": torch.from_numpy(self._norms.copy()), "temperature": torch.tensor(self._temperature).double()}
-        return kept | self._averages.state_dict()
-
-    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        self._pending.clear()
-        self._norms, self._temperature = state["norms"].numpy().copy(), float(state["temperature"])
-        self._averages.load_state_dict(state)
-
-
-class _Averages:
-    """For each of several things an average over the observations of one epoch.
-
-    `mean` is the true one. `half_mean` is (last average + new observation) / 2, from 0: three observations decide it.
-    """
-
-    def __init__(self, size: int, memory: Memory) -> None:
-        self._memory = memory
-        self._totals, self._counts = np.zeros(size), np.zeros(size)
-
-    def add(self, indices: Integers, values: Floats) -> None:
-        """Observe `values` of `indices`, one after the other; an index may come again."""
-        if self._memory == "mean":
-            np.add.at(self._totals, indices, values)
-        else:
-            for index, value in zip(indices.tolist(), values.tolist(), strict=True):
-                self._totals[index] = (self._totals[index] + value) / 2
-        np.add.at(self._counts, indices, 1.0)
-
-    def finish(self) -> tuple[Floats, npt.NDArray[np.bool_]]:
-        """The averages, and which were observed at all; then starts anew."""
-        observed = self._counts > 0
-        averages = self._totals / np.maximum(self._counts, 1.0) if self._memory == "mean" else self._totals
-        self._totals, self._counts = np.zeros_like(self._totals), np.zeros_like(self._counts)
-        return averages, observed
-
-    def state_dict(self) -> dict[str, Tensor]:
-        return {"totals": torch.from_numpy(self._totals.copy()), "counts": torch.from_numpy(self._counts.copy())}
-
-    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        self._totals, self._counts = state["totals"].numpy().copy(), state["counts"].numpy().copy()
+    def fold(self, values: Floats, size: int) -> None:
+        """Add to the averages what `values`, now on the host, say; `size`: number of places."""
+        owned = self.rows >= 0
+        sums = np.bincount(self.rows[owned], weights=values[owned], minlength=size)
+        uses = np.bincount(self.used, minlength=size)
+        drawn = np.flatnonzero(uses)
+        self.averages.add(drawn, self.scale * sums[drawn] / uses[drawn])
 
 
 @dataclass(frozen=True)

@@ -11,11 +11,13 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor, nn
+from torch.utils.data import Sampler
 
 from nas.datasets import Dataset
 from nas.spec import Supernet as SupernetOptions
 from nas.tasks import Task
 from nas.training._data import num_parts
+from nas.training._gradients import GradientNorms, LazyPathParameters, clear_gradients, step_only
 from searchspaces import Architecture, Choice, SearchSpace, Supernet
 
 Integers = npt.NDArray[np.int64]
@@ -45,11 +47,14 @@ class Setting:
 class Child:
     """One forward and backward pass of a step.
 
-    `role` names it within the step: a later child's loss may read the logits of an earlier one by it.
+    Attributes:
+        role: names it within the step; a later child's loss may read the logits of an earlier one by it.
+        weight: what its loss is multiplied by.
     """
 
     choice: Choice
     role: str = "single"
+    weight: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -61,6 +66,9 @@ class StepReport:
         targets: `batch`, on the device.
         logits: for every child that was run, `batch x classes`, detached.
         supernet: its parameters' `.grad` hold the step's gradient, not yet clipped.
+        gradients: how long they are, and what clipping will make of them.
+        output_norms: decision -> norms of the gradient at the output of its option, 0-dim, one for every place (a
+            cell) and child; only filled when the path sampler `reads_outputs`.
     """
 
     step: int
@@ -70,6 +78,8 @@ class StepReport:
     logits: Sequence[Tensor]
     task: Task
     supernet: Supernet
+    gradients: GradientNorms
+    output_norms: Mapping[str, Sequence[Tensor]] = field(default_factory=dict)
 
     def sample_norms(self) -> Tensor:
         """Bound of every sample's gradient norm, mean over the children, `batch` on the device, detached."""
@@ -95,7 +105,17 @@ class Part:
 
 
 class PathSampler(Part, ABC):
-    """Which children share a step."""
+    """Which children share a step.
+
+    Attributes:
+        num_children: how many every step has.
+        reads_outputs: it wants `StepReport.output_norms`; the supernet then runs `Supernet.taps`, which is slower.
+        steps_apart: how many steps lie between two children that are as good as independent of each other.
+    """
+
+    num_children: int = 1
+    reads_outputs: bool = False
+    steps_apart: int = 1
 
     @abstractmethod
     def plan(self, step: int) -> Sequence[Child]:
@@ -105,13 +125,24 @@ class PathSampler(Part, ABC):
     def probability(self, architecture: Architecture) -> float:
         """How probable this architecture is as a child, at present."""
 
+    def weight(self, architecture: Architecture) -> float:
+        """What the loss of this architecture is multiplied by when it is a child; 1 unless paths are re-weighted."""
+        return 1.0
+
     @abstractmethod
     def distribution(self) -> dict[str, dict[str, float]]:
         """Decision -> option -> its present probability (given that the decision is active)."""
 
 
-class DataSampler(Part, ABC):
-    """Which samples an epoch sees, in which order."""
+class DataSampler(Part, Sampler[int], ABC):
+    """Which samples an epoch sees, in which order.
+
+    Also a torch Sampler over the current epoch, for a plain `DataLoader` over the train split; `end_epoch` moves on to
+    the next. The loop itself takes the whole `order` to the device at once.
+    """
+
+    def __init__(self, setting: Setting) -> None:
+        self._setting, self._epoch = setting, 0
 
     @abstractmethod
     def order(self, epoch: int) -> Integers:
@@ -121,9 +152,25 @@ class DataSampler(Part, ABC):
     def probability(self, indices: Integers) -> Floats:
         """How probable each of these samples is in one draw, at present: `len(indices)`."""
 
+    def __iter__(self) -> Iterator[int]:
+        """The sample indices of the current epoch."""
+        return iter(self.order(self._epoch).tolist())
+
+    def __len__(self) -> int:
+        return self._setting.num_samples
+
+    def end_epoch(self, epoch: int) -> None:
+        self._epoch = epoch + 1
+
+    def state_dict(self) -> dict[str, Tensor]:
+        return {"epoch": torch.tensor(self._epoch)}
+
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        self._epoch = int(state["epoch"])
+
 
 class Reweighting(Part, ABC):
-    """Which weight a drawn sample's loss gets."""
+    """Which weight a drawn sample's loss gets. (A drawn path's weight is its `PathSampler.weight`.)"""
 
     @abstractmethod
     def weights(self, probability: Floats, num_samples: int) -> Floats | None:
@@ -146,13 +193,20 @@ class ChildLoss(Part, ABC):
 
 class GradientPolicy(Part, ABC):
     """How the gradients of a step's children become one update. It owns the whole step, so that it may also take inner
-    steps or put weights aside between children."""
+    steps or put weights aside between children.
+
+    Attributes:
+        passes_per_child: how often a child is run forward and backward in a step.
+    """
+
+    passes_per_child: int = 1
 
     @abstractmethod
     def run(self, step: Step) -> Tensor:
         """Do the step; returns the norm of the gradient before clipping, a 0-dim tensor that is still on the device.
 
-        Must call `step.backward(child)` for the children, and once `step.observe()` while the gradient is unclipped.
+        Must call `step.backward(child)` for the children, and once `step.observe(norms)` while the gradient is
+        unclipped; parameters of no child have none then. Leaves no gradient behind.
         """
 
 
@@ -163,12 +217,16 @@ class Step(ABC):
         children: what the path sampler planned.
         supernet: whose parameters are trained.
         optimizer: over all parameters; its rate is set already.
+        learning_rate: the job's, before any schedule.
+        rate_factor: what the schedule, and restarts after a divergence, multiply rates by in this step.
         clip_norm: largest norm of the update's gradient.
     """
 
     children: Sequence[Child]
     supernet: Supernet
     optimizer: torch.optim.Optimizer
+    learning_rate: float
+    rate_factor: float
     clip_norm: float
 
     @abstractmethod
@@ -176,8 +234,8 @@ class Step(ABC):
         """Run one child on the step's batch; its gradients are added to `.grad`."""
 
     @abstractmethod
-    def observe(self) -> None:
-        """Let every part of the recipe learn from the step."""
+    def observe(self, norms: GradientNorms) -> None:
+        """Let every part of the recipe learn from the step, whose gradients have these `norms`."""
 
 
 class TaskLoss(ChildLoss):
@@ -213,6 +271,9 @@ class Unbiased(Reweighting):
 class Accumulate(GradientPolicy):
     """The children's gradients are summed, clipped by their norm and applied at once.
 
+    The sum is not divided: K children at rate r move the weights as their mean would at rate K r, but for the clip.
+    Nothing is listed, cleared, clipped or stepped but the parameters of the step's children.
+
     Args:
         idle: what happens to the parameters of no child. `freeze`: nothing, their momentum waits too. `decay`: they
             move by momentum and weight decay, as with frameworks that leave zeros in idle gradients (torch before 2.0,
@@ -221,20 +282,26 @@ class Accumulate(GradientPolicy):
 
     def __init__(self, idle: Literal["freeze", "decay"] = "freeze") -> None:
         self._idle = idle
+        self._parameters = LazyPathParameters()
 
     def run(self, step: Step) -> Tensor:
-        step.optimizer.zero_grad(set_to_none=True)
+        parameters = self._parameters(step.supernet)
+        mine = parameters.of(child.choice for child in step.children)
+        clear_gradients(mine)
         for child in step.children:
             step.backward(child)
-        step.observe()
-        parameters = [p for group in step.optimizer.param_groups for p in group["params"]]
-        norm = nn.utils.clip_grad_norm_([p for p in parameters if p.grad is not None], step.clip_norm, foreach=True)
+        norms = GradientNorms.of(mine, step.clip_norm)
+        step.observe(norms)
+        norms.clip()
+        moved: Sequence[nn.Parameter] = norms.parameters
         if self._idle == "decay":
-            for parameter in parameters:
+            for parameter in parameters.all:
                 if parameter.grad is None:
                     parameter.grad = torch.zeros_like(parameter)
-        step.optimizer.step()
-        return norm
+            moved = parameters.all
+        step_only(step.optimizer, moved)
+        clear_gradients(moved)
+        return norms.total
 
 
 @dataclass(frozen=True)
@@ -246,6 +313,11 @@ class Recipe:
     loss: ChildLoss = field(default_factory=TaskLoss)
     reweighting: Reweighting = field(default_factory=PlainMean)
     gradients: GradientPolicy = field(default_factory=Accumulate)
+
+    @property
+    def passes_per_step(self) -> int:
+        """Forward and backward passes of one step; comparisons at equal compute and estimates of time need it."""
+        return self.paths.num_children * self.gradients.passes_per_child
 
     def parts(self) -> Iterator[tuple[str, Part]]:
         """Name and part, in a fixed order."""

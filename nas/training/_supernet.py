@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
 import numpy as np
 import torch
@@ -29,8 +30,9 @@ from nas.training._engine import (
     optimizer_state,
     weights_state,
 )
+from nas.training._gradients import GradientNorms
 from nas.training._recipe import Child, Recipe, Step, StepReport
-from searchspaces import Supernet
+from searchspaces import Architecture, Supernet
 
 
 def train_supernet(
@@ -121,9 +123,11 @@ class _SupernetStepper(Stepper):
             self._weights = even_parts(on_device, self.options.batch_size)
 
     def step(self, step: int, rate_factor: float) -> StepOutcome:
+        factor = rate_factor * self._cosine(step)
         for group in self.optimizer.param_groups:
-            group["lr"] = self.options.learning_rate * rate_factor * self._cosine(step)
+            group["lr"] = self.options.learning_rate * factor
         run = self._prepared(step, self.recipe.paths.plan(step))
+        run.rate_factor = factor
         norm = self.recipe.gradients.run(run)
         return StepOutcome(run.loss(), norm)
 
@@ -172,6 +176,7 @@ class _Step(Step):
     """One step on one batch. `images`: `batch x channels x height x width`; `weights`: `batch`, or None for ones."""
 
     weights: Tensor | None = None
+    rate_factor = 1.0
 
     def __init__(  # noqa: PLR0917
         self,
@@ -183,32 +188,58 @@ class _Step(Step):
         indices: Tensor,
     ) -> None:
         self.children, self.supernet, self.optimizer = children, stepper.supernet, stepper.optimizer
-        self.clip_norm = stepper.options.clip_norm
+        self.clip_norm, self.learning_rate = stepper.options.clip_norm, stepper.options.learning_rate
         self._stepper, self._number, self._images, self._targets = stepper, number, images, targets
         self._indices = indices
         self._run: list[Child] = []
         self._logits: list[Tensor] = []
         self._losses: list[Tensor] = []
+        self._output_norms: dict[str, list[Tensor]] = {}
 
     def backward(self, child: Child) -> None:
         stepper = self._stepper
         with autocast(stepper.device, stepper.dtype):
-            logits = self.supernet(self._images, child.choice)
+            logits = self._logits_of(child)
         outputs = {done.role: output for done, output in zip(self._run, self._logits, strict=True)}
         losses = stepper.recipe.loss.losses(child, logits, self._targets, task=stepper.task, outputs=outputs)
         loss = (losses if self.weights is None else losses * self.weights).mean()
-        loss.backward()  # type: ignore[no-untyped-call]
+        weighted = loss if child.weight == 1 else loss * child.weight
+        weighted.backward()  # type: ignore[no-untyped-call]
         self._run.append(child)
         self._logits.append(logits.detach())
         self._losses.append(loss.detach())
 
-    def observe(self) -> None:
+    def _logits_of(self, child: Child) -> Tensor:
+        """What comes out, `batch x classes`; where a part asked for it, gradients at the options' outputs are kept."""
+        if not (self._stepper.recipe.paths.reads_outputs and isinstance(child.choice, Architecture)):
+            logits: Tensor = self.supernet(self._images, child.choice)
+            return logits
+        tapped = self.supernet.taps(self._images, child.choice)
+        for decision, outputs in tapped.outputs.items():
+            kept = self._output_norms.setdefault(decision, [])
+            for output in outputs:
+                output.register_hook(partial(_keep_norm, kept))  # type: ignore[no-untyped-call]
+        return tapped.logits
+
+    def observe(self, norms: GradientNorms) -> None:
         stepper = self._stepper
         report = StepReport(
-            self._number, self._run, self._indices, self._targets, self._logits, stepper.task, self.supernet
+            self._number,
+            self._run,
+            self._indices,
+            self._targets,
+            self._logits,
+            stepper.task,
+            self.supernet,
+            norms,
+            {decision: kept for decision, kept in self._output_norms.items() if kept},
         )
         stepper.recipe.observe(report)
 
     def loss(self) -> Tensor:
-        """Mean loss of the children, 0-dim."""
+        """Mean loss of the children, before their own weights, 0-dim."""
         return torch.stack(self._losses).mean()
+
+
+def _keep_norm(kept: list[Tensor], gradient: Tensor) -> None:
+    kept.append(torch.linalg.vector_norm(gradient))

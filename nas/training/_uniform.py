@@ -35,11 +35,8 @@ class UniformPaths(PathSampler):
 class ShuffledData(DataSampler):
     """Every sample once per epoch, in a new random order."""
 
-    def __init__(self, setting: Setting) -> None:
-        self._num_samples, self._seed = setting.num_samples, setting.seed
-
     def order(self, epoch: int) -> Integers:
-        return stream(self._seed, "data", epoch).permutation(self._num_samples)
+        return stream(self._setting.seed, "data", epoch).permutation(self._setting.num_samples)
 
     def probability(self, indices: Integers) -> Floats:
-        return np.full(len(indices), 1.0 / self._num_samples)
+        return np.full(len(indices), 1.0 / self._setting.num_samples)

@@ -14,6 +14,7 @@ from nas.testing import _recipes
 from nas.training import (
     Child,
     DataSampler,
+    GradientNorms,
     GradientPolicy,
     PathSampler,
     Recipe,
@@ -103,7 +104,7 @@ class HalfTheData(ShuffledData):
     """Never draws the second half, and says that it does."""
 
     def order(self, epoch: int) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
-        return super().order(epoch) % (self._num_samples // 2)
+        return super().order(epoch) % (len(self) // 2)
 
 
 class TrainsAll(GradientPolicy):
@@ -115,7 +116,7 @@ class TrainsAll(GradientPolicy):
                 parameter.grad = parameter.detach().clone()
         for child in step.children:
             step.backward(child)
-        step.observe()
+        step.observe(GradientNorms.of(step.supernet.parameters()))
         step.optimizer.step()
         return next(step.supernet.parameters()).detach().norm()
 

@@ -14,8 +14,17 @@ from torch import nn
 
 from nas.tasks import REGISTRY as TASKS
 from nas.testing._recipes import small_dataset, small_space
-from nas.training import Child, ImportanceData, ImportancePaths, Setting, StepReport, Unbiased, UniformPaths
-from nas.training._importance import _Averages
+from nas.training import (
+    Child,
+    GradientNorms,
+    ImportanceData,
+    ImportancePaths,
+    Setting,
+    StepReport,
+    Unbiased,
+    UniformPaths,
+)
+from nas.training._averages import Averages
 from searchspaces import REGISTRY as SPACES
 from searchspaces import Architecture, SearchSpace, Supernet
 
@@ -33,7 +42,8 @@ def report(
 ) -> StepReport:
     shown = torch.zeros(len(indices), 4) if logits is None else logits
     targets = torch.zeros(len(indices), dtype=torch.int64)
-    return StepReport(0, [Child(choice)], torch.tensor(indices), targets, [shown], TASK, supernet)
+    norms = GradientNorms.of(supernet.parameters())
+    return StepReport(0, [Child(choice)], torch.tensor(indices), targets, [shown], TASK, supernet, norms)
 
 
 def fill(supernet: Supernet, choice: Architecture, value: float) -> None:
@@ -141,7 +151,7 @@ def test_an_option_that_an_epoch_left_out_keeps_its_norm(space: SearchSpace) -> 
 
 @given(st.lists(st.tuples(st.integers(0, 3), st.floats(0, 100)), max_size=30), st.sampled_from(["mean", "half_mean"]))
 def test_averages_are_those_that_their_names_say(seen: list[tuple[int, float]], memory: str) -> None:
-    averages = _Averages(4, memory)  # type: ignore[arg-type]
+    averages = Averages(4, memory)  # type: ignore[arg-type]
     for start in range(0, len(seen), 7):
         chunk = seen[start : start + 7]
         averages.add(np.array([i for i, _ in chunk]), np.array([v for _, v in chunk]))
