@@ -89,11 +89,11 @@ def training(events: Sequence[Event]) -> JsonObject:
         _line("step time", x, [row.get("step_ms") for row in rows], color=_OUTSIDE, axis="y6"),
     ]
     layout = _layout(x="epoch", y="loss", y2="distinct samples")
-    layout["yaxis"]["domain"], layout["yaxis3"] = [0.72, 1.0], _axis("noise share") | {"domain": [0.36, 0.64]}
+    layout["yaxis"]["domain"] = [0.72, 1.0]
+    layout["yaxis3"] = _axis("noise share") | {"domain": [0.36, 0.64], "rangemode": "tozero"}
     layout["yaxis5"] = _axis("images/s") | {"domain": [0.0, 0.28], "rangemode": "tozero"}
     layout["yaxis6"] = _right("step, ms", over="y5")
     layout["xaxis"] |= {"anchor": "y5"}
-    layout["height"] = 560
     if rows and not measured:
         text = "The variance of the gradient has not been measured yet."
         place = {"x": 0.5, "y": 0.5, "xref": "paper", "yref": "paper", "showarrow": False}

@@ -106,9 +106,25 @@ class JobPage {
     put(
       this.reports,
       section("Delivered models", { id: "deliveries" }, models.length ? models : waiting("Models appear here when the job delivers them. Any candidate can be exported before that.")),
-      section("Trust", { id: "trust" }, trust ? trustReport(trust) : waiting("How far the ranking can be trusted is known after the audit.")),
+      this.trust(trust),
       section("Preflight", { id: "preflight" }, preflight ? preflightReport(preflight) : waiting("What the job will meet is known after preflight.")),
     );
+  }
+
+  /** The report that the audit left or, before there is one, a way to have it worked out from what is there already. */
+  trust(report) {
+    const box = section("Trust", { id: "trust" });
+    const ask = async () => {
+      try {
+        put(box.lastElementChild, trustReport(await rest.trust(this.jobId, this.leaving.signal)));
+      } catch (error) {
+        this.failed(error);
+      }
+    };
+    const text = "How far the ranking can be trusted is known after the audit.";
+    const early = [waiting(text), h("p", {}, h("button", { type: "button", onclick: ask }, "Work it out now"))];
+    box.append(h("div", {}, report ? trustReport(report) : early));
+    return box;
   }
 
   happened(type, data, sequence, at) {

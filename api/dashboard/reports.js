@@ -48,28 +48,78 @@ function satisfiable({ satisfiable: can, share_feasible: feasible }) {
 
 const SCALE = { width: 180, height: 18, pad: 6 };
 
-/** How far the ranking can be trusted: the verdict in words, and every ranker's agreement with its interval. */
-export function trustReport({ audited, verdict, truth, rankers }) {
+/** How far the ranking can be trusted: the verdict in words, every ranker's agreement, and what its best are worth. */
+export function trustReport({ audited, verdict, truth, rankers, comparisons, notes, provenance }) {
+  const isWorse = (comparisons ?? []).some(({ interval }) => interval?.[1] < 0);
+  const worth = rankers.filter(({ top }) => top);
+  return h(
+    "div",
+    { class: "report" },
+    h("p", { class: isWorse ? "verdict bad" : "verdict" }, verdict),
+    h("p", { class: "fine" }, `Held against ${truth}; ${format.count(audited)} networks.`),
+    rankers.length ? agreements(rankers) : null,
+    worth.length ? worths(worth) : null,
+    notes?.length ? h("ul", { class: "notes" }, notes.map((note) => h("li", {}, note))) : null,
+    provenance ? origin(provenance) : null,
+  );
+}
+
+function agreements(rankers) {
   const lows = rankers.map(({ kendall, interval }) => interval?.[0] ?? kendall ?? 0);
   const low = Math.max(-1, Math.min(-0.2, ...lows));
+  const cell = (value) => h("td", { class: "num" }, format.number(value));
+  const between = (interval) => h("td", { class: "num" }, interval ? `${interval[0].toFixed(2)} to ${interval[1].toFixed(2)}` : "–");
   const rows = rankers.map((ranker) =>
     h(
       "tr",
       {},
-      h("th", { scope: "row" }, format.words(ranker.ranker)),
-      h("td", { class: "num" }, format.number(ranker.kendall)),
+      h("th", { scope: "row" }, format.words(ranker.ranker), ranker.is_free ? h("span", { class: "unit" }, " free") : null),
+      cell(ranker.kendall),
       h("td", {}, whiskers(ranker, low)),
-      h("td", { class: "num" }, ranker.interval ? `${ranker.interval[0].toFixed(2)} to ${ranker.interval[1].toFixed(2)}` : "–"),
-      h("td", { class: "num" }, format.number(ranker.spearman)),
-      h("td", { class: "num" }, format.number(ranker.kendall_top_decile)),
+      between(ranker.interval),
+      cell(ranker.partial_kendall),
+      cell(ranker.sparse_kendall),
+      cell(ranker.spearman),
+      cell(ranker.kendall_top_decile),
     ),
   );
+  return table(["Ranked by", "Kendall tau", "", "95 % interval", "given live FLOPs", "to 0.1 %", "Spearman", "top decile"], rows);
+}
+
+function worths(rankers) {
+  const cell = (value, shown = format.number) => h("td", { class: "num" }, value === null || value === undefined ? "–" : shown(value));
+  const signed = (fraction) => `${fraction < 0 ? "−" : "+"}${format.percent(Math.abs(fraction))}`;
+  const rows = rankers.map(({ ranker, top }) =>
+    h(
+      "tr",
+      {},
+      h("th", { scope: "row" }, format.words(ranker)),
+      cell(top.mean),
+      cell(top.best),
+      cell(top.regret),
+      cell(top.beats_random, format.percent),
+      cell(top.relative_improvement, signed),
+    ),
+  );
+  const best = rankers[0].top.k;
+  return table([`Its best ${best}, really`, "mean", "best", "regret", "beats random", "over random"], rows);
+}
+
+function origin({ rule, context, wall_seconds: seconds, passes }) {
+  const { bn, eval_batch: batch, ...others } = context ?? {};
+  const spent = Object.entries(passes ?? {}).map(([name, number]) => `${format.count(number)} ${format.words(name).toLowerCase()}`);
+  const more = Object.entries(others).map(([name, value]) => `${format.words(name).toLowerCase()} ${value}`);
   return h(
-    "div",
-    { class: "report" },
-    h("p", { class: "verdict" }, verdict),
-    h("p", { class: "fine" }, `Held against ${truth}; ${format.count(audited)} networks.`),
-    rows.length ? table(["Ranked by", "Kendall tau", "", "95 % interval", "Spearman", "tau, top decile"], rows) : null,
+    "details",
+    {},
+    h("summary", {}, "How these figures came about"),
+    facts([
+      ["Networks", rule],
+      ["Normalisation by statistics of", bn === "batch" ? "the evaluation batch" : bn],
+      ["Evaluation batch", batch && `${format.count(batch)} images`],
+      ["Values", more.join(", ") || null],
+      ["Spent", [...spent, seconds ? format.duration(seconds) : null].filter(Boolean).join(", ") || null],
+    ]),
   );
 }
 

@@ -65,6 +65,7 @@ export const rest = {
   submit: (spec) => request("v1/jobs", { method: "POST", body: spec }),
   verb: (jobId, verb) => request(`${job(jobId)}/${verb}`, { method: "POST" }),
   front: (jobId, signal) => request(`${job(jobId)}/pareto`, { signal }),
+  trust: (jobId, signal) => request(`${job(jobId)}/trust`, { signal }),
   candidates: (jobId, filters, signal) => request(`${job(jobId)}/candidates${query(filters)}`, { signal }),
   candidate: (jobId, digest, signal) => request(`${job(jobId)}/candidates/${encodeURIComponent(digest)}`, { signal }),
   drawing: (jobId, digest, signal) =>

@@ -145,6 +145,22 @@ def test_only_legal_verbs_are_offered_and_they_work(service: Running, visit: Vis
     assert service.store.job(job.job_id).state in ("PAUSING", "PAUSED")
 
 
+def test_trust_is_worked_out_on_demand_and_the_training_is_drawn_in_three_rows(service: Running, visit: Visit) -> None:
+    job, lease = searching(service, 4)
+    side = {"variance": 1.0, "variance_error": 0.1, "noise_share": 0.5, "noise_share_error": 0.1}
+    noise = {"data": side, "paths": side, "pairs": 3, "seconds": 0.1}
+    speed = {"seconds": 1.0, "step_ms": 20.0, "images_per_second": 900.0, "distinct_share": 0.9}
+    for number in (1, 2):
+        lease.journal.event("epoch", {"epoch": number, "epochs": 2, "loss": 1.0 / number, "gradient": noise, **speed})
+    page = visit.job(job)
+    page.get_by_role("button", name="Work it out now").click()
+    expect(page.locator("#trust .verdict")).to_contain_text("too few: 0 audited networks")
+    page.get_by_role("tab", name="Training").click()
+    drawn = page.locator("#chart-training")
+    expect(drawn.locator(".errorbars .yerror")).to_have_count(4)
+    expect(drawn.locator(".legendtext", has_text="gradient noise from paths")).to_be_visible()
+
+
 def test_an_unknown_job_is_said(service: Running, visit: Visit) -> None:
     visit.page.goto(f"{service.url}/#/jobs/job_nosuch")
     expect(visit.page.locator("main")).to_contain_text("job_nosuch")
