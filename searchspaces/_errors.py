@@ -12,6 +12,7 @@ NASError
 ├── CheckpointError      (ValueError)      a checkpoint is cut short or belongs to something else
 ├── MeasurementError     (RuntimeError)    a number could not be computed
 ├── TrainingDiverged     (RuntimeError)    the loss is not finite
+├── OutOfMemory          (MemoryError)     a training does not fit into the device's memory
 ├── ExportError          (RuntimeError)    a delivered model cannot be made, or does not equal the network
 ├── ContractViolation    (AssertionError)  a plug-in breaks the contract of its kind
 ├── StoreError           (RuntimeError)    the store cannot be opened, read or written
@@ -94,6 +95,10 @@ class MeasurementError(NASError, RuntimeError):
 
 class TrainingDiverged(NASError, RuntimeError):
     """The training loss is not finite."""
+
+
+class OutOfMemory(NASError, MemoryError):
+    """A training does not fit into the device's memory, however few samples run at once."""
 
 
 class ExportError(NASError, RuntimeError):

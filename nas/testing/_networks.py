@@ -59,6 +59,7 @@ def check_supernet(space: SearchSpace, drawn: Sequence[Architecture], *, seed: i
     for architecture in drawn:
         _check_function(space, supernet.eval(), architecture, example(space, seed))
         _check_gradients(space, supernet.train(), architecture, example(space, seed))
+    _check_many(supernet.eval(), drawn, example(space, seed))
     _check_restriction(space, supernet.eval(), drawn, example(space, seed))
 
 
@@ -148,6 +149,16 @@ def _check_owners(space: SearchSpace, supernet: Supernet) -> None:
                 owner[id(weight)] = (decision.name, option)
     shared = {id(parameter) for parameter in supernet.parameters()}
     _require(owner.keys() <= shared, "the weights of options are the supernet's")
+
+
+def _check_many(supernet: Supernet, drawn: Sequence[Architecture], x: Tensor) -> None:
+    """Run together, every architecture gets the logits it gets alone, one that is asked for twice too."""
+    asked = [*drawn, drawn[0]]
+    found = list(supernet.forward_many(x, asked))
+    _require(sorted(place for place, _ in found) == list(range(len(asked))), "`forward_many` answers each once", found)
+    for place, logits in found:
+        _close(logits, supernet(x, asked[place]), "`forward_many` computes what `forward` does", asked[place])
+    _require(not list(supernet.forward_many(x, [])), "`forward_many` of nothing gives nothing")
 
 
 def _check_function(space: SearchSpace, supernet: Supernet, architecture: Architecture, x: Tensor) -> None:

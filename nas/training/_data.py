@@ -93,3 +93,9 @@ def even_parts(indices: Tensor, size: int) -> tuple[Tensor, ...]:
     A small rest would be a noisy step, and breaks batch normalisation when it is a single sample.
     """
     return torch.tensor_split(indices, num_parts(len(indices), size))
+
+
+def even_slices(num_samples: int, size: int) -> list[slice]:
+    """The rows of such parts."""
+    parts = num_parts(num_samples, size)
+    return [slice(k * num_samples // parts, (k + 1) * num_samples // parts) for k in range(parts)]

@@ -20,6 +20,7 @@ Precision = Literal["auto", "fp32", "bf16"]
 # fp32 / bf16: 20 convolutions from 16 channels, 128 images of 32x32: 204 / 106 ms; 9 convolutions from 16 channels,
 # 64 images of 16x16: 9.6 / 7.3 ms; 15 convolutions from 16 channels, 64 images of 8x8: 8.3 / 12.0 ms.
 _BF16_PIXELS = 256
+_NO_MEMORY = ("can't allocate memory", "not enough memory", "CUDNN_STATUS_ALLOC_FAILED", "CUBLAS_STATUS_ALLOC_FAILED")
 
 
 def choose_device(name: str | torch.device = "auto") -> torch.device:
@@ -86,6 +87,11 @@ def deterministic(device: torch.device) -> AbstractContextManager[object]:
     if device.type != "cuda":
         return nullcontext()
     return torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True)
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether torch says with this error that memory is short; its CPU allocator has no class for it."""
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or any(words in str(error) for words in _NO_MEMORY)
 
 
 def dtype_name(dtype: torch.dtype) -> str:

@@ -6,21 +6,25 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
+from typing import ParamSpec, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from nas.ports import Checkpoint, Checkpoints
 from nas.resources import JsonObject
-from nas.training._device import deterministic, environment
+from nas.training._device import deterministic, environment, is_out_of_memory
 from nas.training._diagnosis import GradientVariance
-from searchspaces import CheckpointError, TrainingDiverged
+from searchspaces import CheckpointError, OutOfMemory, TrainingDiverged
 
 _SAVE_EVERY = 5.0  # seconds, inside an epoch; at the end of an epoch after 1 second already
 _SAVE_AT_EPOCH_END = 1.0
 _SAVE_SHARE = 20.0  # a save may take at most 1/20 of the time: a large network's disk is slow
 _CHECK_EVERY = 16  # steps between looks at the loss: each waits for the device
 _RESTARTS = 2
+_SMALLEST_MICRO_BATCH = 4  # even parts of any batch then hold two samples, which batch normalisation needs
+
+Given, Result = ParamSpec("Given"), TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -88,11 +92,16 @@ class Stepper(ABC):
 
     Everything that a step depends on is in `state_dict`, its number and its rate factor, so that it can be repeated bit
     for bit.
+
+    Attributes:
+        micro_batch: most samples that run at once; less than a batch where memory is short. A step then adds up the
+            gradients of even parts of its batch.
     """
 
     num_epochs: int
     num_steps_per_epoch: int
     num_samples: int
+    micro_batch: int
     device: torch.device
     dtype: torch.dtype
 
@@ -167,6 +176,7 @@ class Engine:
         Raises:
             TrainingDiverged: the loss was not finite again after two restarts.
             CheckpointError: the checkpoint belongs to another training.
+            OutOfMemory: not even a few samples fit at once.
         """
         with deterministic(self._stepper.device):
             return self._run(should_stop, on_step, on_epoch)
@@ -186,20 +196,26 @@ class Engine:
                 stepper.begin_epoch(epoch)
                 clock.start(epoch, self._step)
             if should_stop():
-                self._require_finite_or_roll_back()
-                self._save()
+                if self._is_finite_or_rolls_back(weights=True):
+                    self._save()
                 return self._summary(finished=False)
-            outcome = stepper.step(self._step, self._rate_factor)
+            outcome = self._unless_out_of_memory(stepper.step, self._step, self._rate_factor)
+            if outcome is None:
+                clock.epoch = None
+                continue
             self._sums[0] += outcome.loss
             self._sums[1] += outcome.norm
             self._step += 1
             ends = self._step % stepper.num_steps_per_epoch == 0
             due = self._save_is_due(ends=ends)
-            if (ends or due or self._step % _CHECK_EVERY == 0) and not self._require_finite_or_roll_back():
+            if (ends or due or self._step % _CHECK_EVERY == 0) and not self._is_finite_or_rolls_back(weights=due):
                 clock.epoch = None
                 continue
             if ends:
-                report = self._end_epoch(epoch, clock)
+                report = self._unless_out_of_memory(self._end_epoch, epoch, clock)
+                if report is None:
+                    clock.epoch = None
+                    continue
                 if on_epoch is not None:
                     on_epoch(report)
             if due:
@@ -244,6 +260,7 @@ class Engine:
             "epoch": self._step // self._stepper.num_steps_per_epoch,
             "rate_factor": self._rate_factor,
             "restarts": self._restarts,
+            "micro_batch": self._stepper.micro_batch,
             "losses": list(self._losses),
             "notes": list(self._notes),
             "seconds": self._seconds(),
@@ -260,6 +277,7 @@ class Engine:
         self._load(checkpoint)
         meta = checkpoint.meta
         self._rate_factor, self._restarts = float(meta["rate_factor"]), int(meta["restarts"])
+        self._stepper.micro_batch = int(meta["micro_batch"])
         self._notes, self._seconds_before = list(meta["notes"]), float(meta["seconds"])
         changed = [key for key, value in self._environment.items() if meta["environment"].get(key) != value]
         if changed:
@@ -282,11 +300,16 @@ class Engine:
 
     # --- divergence --------------------------------------------------------------------------------------------------
 
-    def _require_finite_or_roll_back(self) -> bool:
-        """True when loss and gradients are finite; else goes back, at half the rate, and answers False."""
-        if bool(self._sums.isfinite().all()):
+    def _is_finite_or_rolls_back(self, *, weights: bool) -> bool:
+        """True when loss and gradients are finite; else goes back, at half the rate, and answers False.
+
+        With `weights`, what the last update made is looked at too: nothing else is ever saved. Only a step from it
+        would show it in the loss.
+        """
+        sound = bool(self._sums.isfinite().all())
+        if sound and (not weights or self._weights_are_finite()):
             return True
-        what = f"the loss or its gradient was not finite by step {self._step}"
+        what = f"the {'weights were' if sound else 'loss or its gradient was'} not finite by step {self._step}"
         if self._restarts == _RESTARTS:
             raise TrainingDiverged(
                 f"{what}, after {_RESTARTS} restarts from the last checkpoint at half the rate each; "
@@ -301,6 +324,49 @@ class Engine:
         self._notes.append(f"{what}: back to step {self._step}, at {self._rate_factor:g} times the rate")
         self._save()
         return False
+
+    def _weights_are_finite(self) -> bool:
+        kept = (t for name, t in self._stepper.state_dict().items() if name.startswith(("weights/", "optimizer/")))
+        finite = [tensor.isfinite().all().to(self._sums.device) for tensor in kept if tensor.is_floating_point()]
+        return bool(torch.stack(finite).all())
+
+    # --- memory ------------------------------------------------------------------------------------------------------
+
+    def _unless_out_of_memory(
+        self, work: Callable[Given, Result], *args: Given.args, **kwargs: Given.kwargs
+    ) -> Result | None:
+        """What `work` gives; None when it ran out of memory: then all is as at the last checkpoint but the micro-batch.
+
+        A step that broke off may have moved statistics, inner steps, even some of the weights; only a checkpoint is
+        sure to hold none of it.
+        """
+        try:
+            return work(*args, **kwargs)
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            reason = str(error).partition("\n")[0]
+        self._halve_micro_batch(reason)  # here, since what the step held is free only when its error is gone
+        return None
+
+    def _halve_micro_batch(self, reason: str) -> None:
+        stepper, size, failed = self._stepper, self._stepper.micro_batch, self._step
+        checkpoint = self._checkpoints.load(self._name)
+        if size // 2 < _SMALLEST_MICRO_BATCH or checkpoint is None:
+            raise OutOfMemory(
+                f"step {failed} does not fit into the memory of {stepper.device} with {size} samples at once "
+                f"({reason}); give a smaller space, or another device."
+            )
+        if stepper.device.type == "cuda":
+            torch.cuda.empty_cache()
+        stepper.micro_batch = size // 2
+        self._load(checkpoint)
+        self._notes.append(
+            f"out of memory in step {failed} with {size} samples at once: from step {self._step} on at most "
+            f"{size // 2}, their gradients added up; the updates are those of whole batches, but for batch "
+            "normalisation, which sees the statistics of a part"
+        )
+        self._save()
 
     # --- summing up --------------------------------------------------------------------------------------------------
 

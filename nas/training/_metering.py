@@ -18,7 +18,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from nas.tasks import Task
 from nas.training._calibration import batch_statistics, normalisations
 from nas.training._data import Batch
-from nas.training._device import autocast
+from nas.training._device import accelerated, autocast
 from searchspaces import Architecture, MeasurementError, NASError, Supernet
 
 _PARTS_EACH = 4  # a device that is faster, or gets cheaper paths, takes more parts
@@ -138,8 +138,12 @@ class PathMeter:
     def _next(
         self, walk: Iterator[tuple[int, Tensor]], mode: Callable[[], AbstractContextManager[None]]
     ) -> tuple[int, Tensor] | None:
-        with torch.inference_mode(), autocast(self.device, self._dtype), mode():
-            return next(walk, None)
+        with torch.inference_mode(), mode():
+            if self._calibration is not None:  # fused operations would pass by what `_Statistics` hooks into
+                with autocast(self.device, self._dtype):
+                    return next(walk, None)
+            with accelerated(self.device, self._dtype):
+                return next(walk, None)
 
     def _reading(self, place: int, outputs: list[Tensor], seconds: float) -> PathReading:
         began = time.perf_counter()

@@ -14,7 +14,7 @@ from nas.ports import Checkpoints
 from nas.streams import stream, torch_stream
 from nas.tasks import Task
 from nas.training._calibration import calibration_images, set_statistics, track_statistics
-from nas.training._data import DeviceData, Images, Integers, even_parts
+from nas.training._data import DeviceData, Images, Integers, even_parts, even_slices
 from nas.training._device import Precision, accelerated, choose_device, choose_dtype, to_device
 from nas.training._engine import (
     Engine,
@@ -62,6 +62,7 @@ def train_network(  # noqa: PLR0917
     Raises:
         TrainingDiverged: the loss was not finite again after two restarts.
         CheckpointError: the checkpoint belongs to another training.
+        OutOfMemory: not even a few samples fit at once.
     """
     place = choose_device(device)
     data = DeviceData(images, labels, dataset, place)
@@ -107,6 +108,7 @@ class _NetworkStepper(Stepper):
         self.network = to_device(network, device).train()
         self.data, self.task, self.options, self.seed, self.device = data, task, options, seed, device
         self.num_epochs, self.num_samples = options.epochs, len(data)
+        self.micro_batch = min(options.batch_size, self.num_samples)
         self.num_steps_per_epoch = len(even_parts(torch.empty(self.num_samples), options.batch_size))
         self.optimizer = torch.optim.AdamW(
             _groups(network, options.weight_decay), lr=options.learning_rate, foreach=True
@@ -123,15 +125,21 @@ class _NetworkStepper(Stepper):
         generator = torch_stream(self.seed, "augment", step, device=self.device) if self.options.augment else None
         images, targets = self.data.batch(self._indices[step % self.num_steps_per_epoch], generator)
         self.optimizer.zero_grad(set_to_none=True)
-        with accelerated(self.device, self.dtype):
-            logits = self.network(images)
-        losses = self.task.losses(logits, targets, label_smoothing=self.options.label_smoothing)
-        loss = losses.mean()
-        loss.backward()  # type: ignore[no-untyped-call]
+        parts = even_slices(len(targets), self.micro_batch)
+        loss = torch.stack([self._backward(images[rows], targets[rows], len(targets)) for rows in parts]).sum()
         gradients = [p.grad for p in self.network.parameters() if p.grad is not None]
         norm = torch.stack(torch._foreach_norm(gradients)).norm()
         self.optimizer.step()
-        return StepOutcome(loss.detach(), norm)
+        return StepOutcome(loss, norm)
+
+    def _backward(self, images: Tensor, targets: Tensor, num_samples: int) -> Tensor:
+        """Adds the gradients of a part of a batch; its share of the batch's mean loss, 0-dim, detached."""
+        with accelerated(self.device, self.dtype):
+            logits = self.network(images)
+        losses = self.task.losses(logits, targets, label_smoothing=self.options.label_smoothing)
+        loss = losses.sum() / num_samples
+        loss.backward()  # type: ignore[no-untyped-call]
+        return loss.detach()
 
     def end_epoch(self, epoch: int) -> EpochFigures:
         return EpochFigures()

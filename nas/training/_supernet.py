@@ -15,8 +15,8 @@ from nas.datasets import Dataset
 from nas.ports import Checkpoints
 from nas.streams import torch_stream
 from nas.tasks import Task
-from nas.training._data import DeviceData, even_parts
-from nas.training._device import Precision, autocast, choose_device, choose_dtype, to_device
+from nas.training._data import DeviceData, even_parts, even_slices
+from nas.training._device import Precision, accelerated, choose_device, choose_dtype, to_device
 from nas.training._diagnosis import GradientVariance, gradient_variance, num_pairs
 from nas.training._engine import (
     Engine,
@@ -64,6 +64,7 @@ def train_supernet(
     Raises:
         TrainingDiverged: the loss was not finite again after two restarts.
         CheckpointError: the checkpoint belongs to another training.
+        OutOfMemory: not even a few samples fit at once.
     """
     stepper = _SupernetStepper(
         supernet,
@@ -101,6 +102,7 @@ class _SupernetStepper(Stepper):
         self.dtype = choose_dtype(precision, device, dataset.input_shape)
         self.data = DeviceData.of(dataset.train, dataset, device)
         self.num_epochs, self.num_samples = num_epochs, len(self.data)
+        self.micro_batch = min(options.batch_size, self.num_samples)
         self.num_steps_per_epoch = len(even_parts(torch.empty(self.num_samples), options.batch_size))
         self.optimizer = torch.optim.SGD(
             supernet.parameters(),
@@ -197,24 +199,34 @@ class _Step(Step):
         self._output_norms: dict[str, list[Tensor]] = {}
 
     def backward(self, child: Child) -> None:
-        stepper = self._stepper
-        with autocast(stepper.device, stepper.dtype):
-            logits = self._logits_of(child)
-        outputs = {done.role: output for done, output in zip(self._run, self._logits, strict=True)}
-        losses = stepper.recipe.loss.losses(child, logits, self._targets, task=stepper.task, outputs=outputs)
-        loss = (losses if self.weights is None else losses * self.weights).mean()
+        known = {decision: len(kept) for decision, kept in self._output_norms.items()}
+        parts = [self._part(child, rows) for rows in even_slices(len(self._targets), self._stepper.micro_batch)]
+        if len(parts) > 1:
+            for decision, kept in self._output_norms.items():
+                first = known.get(decision, 0)
+                kept[first:] = torch.stack(kept[first:]).view(len(parts), -1).norm(dim=0).unbind()
+        self._run.append(child)
+        self._logits.append(parts[0][0] if len(parts) == 1 else torch.cat([logits for logits, _ in parts]))
+        self._losses.append(torch.stack([loss for _, loss in parts]).sum())
+
+    def _part(self, child: Child, rows: slice) -> tuple[Tensor, Tensor]:
+        """Adds the gradients of these samples; their logits, and their share of the mean loss, 0-dim, both detached."""
+        stepper, targets = self._stepper, self._targets[rows]
+        with accelerated(stepper.device, stepper.dtype):
+            logits = self._logits_of(child, self._images[rows])
+        outputs = {done.role: output[rows] for done, output in zip(self._run, self._logits, strict=True)}
+        losses = stepper.recipe.loss.losses(child, logits, targets, task=stepper.task, outputs=outputs)
+        loss = (losses if self.weights is None else losses * self.weights[rows]).sum() / len(self._targets)
         weighted = loss if child.weight == 1 else loss * child.weight
         weighted.backward()  # type: ignore[no-untyped-call]
-        self._run.append(child)
-        self._logits.append(logits.detach())
-        self._losses.append(loss.detach())
+        return logits.detach(), loss.detach()
 
-    def _logits_of(self, child: Child) -> Tensor:
+    def _logits_of(self, child: Child, images: Tensor) -> Tensor:
         """What comes out, `batch x classes`; where a part asked for it, gradients at the options' outputs are kept."""
         if not (self._stepper.recipe.paths.reads_outputs and isinstance(child.choice, Architecture)):
-            logits: Tensor = self.supernet(self._images, child.choice)
+            logits: Tensor = self.supernet(images, child.choice)
             return logits
-        tapped = self.supernet.taps(self._images, child.choice)
+        tapped = self.supernet.taps(images, child.choice)
         for decision, outputs in tapped.outputs.items():
             kept = self._output_norms.setdefault(decision, [])
             for output in outputs:
