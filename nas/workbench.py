@@ -26,7 +26,17 @@ from nas.training import Precision, choose_device, choose_dtype, to_device
 from predictors.costs import REGISTRY as COSTS
 from predictors.costs import Cost
 from searchspaces import REGISTRY as SPACES
-from searchspaces import CheckpointError, ConfigError, SearchSpace, StorageFull, Supernet, Violation
+from searchspaces import (
+    CheckpointError,
+    ConfigError,
+    InvalidArchitecture,
+    RoutedSupernet,
+    SearchSpace,
+    Split,
+    StorageFull,
+    Supernet,
+    Violation,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -111,7 +121,7 @@ def space_for(ref: PluginRef, dataset: Dataset) -> SearchSpace:
 
 
 def save_supernet(supernet: Supernet, path: Path) -> None:
-    """Write the weights and what they are of, atomically.
+    """Write the weights and what they are of, atomically; one in parts with the splits that made them.
 
     Raises:
         StorageFull: no room is left; what was at `path` stays.
@@ -119,7 +129,10 @@ def save_supernet(supernet: Supernet, path: Path) -> None:
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in supernet.state_dict().items()}
     partial = path.with_name(path.name + ".partial")
     try:
-        save_file(tensors, partial, metadata={_IDENTITY: json.dumps(_identity(supernet.space), sort_keys=True)})
+        identity: dict[str, object] = {**_identity(supernet.space)}
+        if supernet.splits:
+            identity["splits"] = supernet.splits
+        save_file(tensors, partial, metadata={_IDENTITY: json.dumps(identity, sort_keys=True)})
         os.replace(partial, path)
     except (SafetensorError, OSError) as error:
         partial.unlink(missing_ok=True)
@@ -140,16 +153,17 @@ def load_supernet(space: SearchSpace, path: Path) -> Supernet:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError) as error:
         raise CheckpointError(f"{path} is no whole supernet file: {error}; train it again.") from error
+    splits = [Split.of(*split) for split in held.pop("splits", ())]
     wanted = _identity(space)
     if held != wanted:
         raise CheckpointError(
             f"{path} holds a supernet of {held.get('space')} {held.get('config')}, "
             f"not of {wanted['space']} {wanted['config']}."
         )
-    supernet = space.supernet()
     try:
+        supernet = RoutedSupernet.arranged(space, splits) if splits else space.supernet()
         supernet.load_state_dict(tensors)
-    except RuntimeError as error:
+    except (RuntimeError, InvalidArchitecture) as error:
         raise CheckpointError(f"{path} does not fit the supernet of {space.name}: {error}.") from error
     return supernet
 

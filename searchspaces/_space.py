@@ -55,6 +55,11 @@ class Split(NamedTuple):
     decision: str
     groups: tuple[tuple[str, ...], ...]
 
+    @classmethod
+    def of(cls, part: int, decision: str, groups: Iterable[Iterable[str]]) -> Split:
+        """From what JSON makes of one."""
+        return cls(part, decision, tuple(tuple(group) for group in groups))
+
 
 class Counts(NamedTuple):
     """What a network costs on paper: trainable parameters; multiply-accumulates of one input (FLOPs)."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from typing import TYPE_CHECKING
 
 from nas.evaluators import needs_supernet
 from nas.ports import Control, JobView
@@ -11,6 +12,9 @@ from nas.spec import JobSpec
 from nas.stages._context import UnitContext, output_key
 from nas.streams import stream_seed
 from searchspaces import NotFound
+
+if TYPE_CHECKING:
+    from nas.training import EpochReport
 
 
 class SupernetStage:
@@ -44,10 +48,11 @@ class SupernetStage:
 
         spec, bench = context.spec, context.bench
         setting = Setting.of(bench.space, bench.dataset, spec.supernet, num_epochs=epochs, seed=spec.seed)
-        supernet = bench.space.supernet(seed=stream_seed(spec.seed, "supernet") % 2**32)
+        recipe = RECIPES[spec.supernet.recipe.name](spec.supernet.recipe.config, setting)
+        supernet = recipe.prepare(bench.space.supernet(seed=stream_seed(spec.seed, "supernet") % 2**32))
         summary = train_supernet(
             supernet,
-            RECIPES[spec.supernet.recipe.name](spec.supernet.recipe.config, setting),
+            recipe,
             bench.dataset,
             bench.task,
             spec.supernet,
@@ -58,7 +63,7 @@ class SupernetStage:
             checkpoints=context.checkpoints,
             should_stop=context.must_end,
             on_step=_StepTeller(context, epochs * setting.num_steps_per_epoch),
-            on_epoch=lambda report: context.journal.event("epoch", report.to_json()),
+            on_epoch=lambda report: _tell(context, report),
         )
         if not summary.finished and context.control() is not Control.STOP:
             raise context.leave()
@@ -73,9 +78,16 @@ class SupernetStage:
             "epochs": summary.epochs,
             "steps": summary.steps,
             "loss": summary.losses[-1] if summary.losses else None,
+            "edits": list(summary.edits),
             "code": code_version(),
         }
         return {**result, "output_key": key} if summary.finished else result
+
+
+def _tell(context: UnitContext, report: EpochReport) -> None:
+    context.journal.event("epoch", report.to_json())
+    for edit in report.edits:
+        context.journal.event("log", {"level": "info", "message": edit})
 
 
 class _StepTeller:

@@ -16,13 +16,14 @@ from searchspaces import REGISTRY as SPACES
 from searchspaces import Architecture, ContractViolation, Plugin, SearchSpace
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from torch import Tensor, nn
 
     from nas.tasks import Task
     from nas.training import (
         Child,
         ChildLoss,
         MemoryCheckpoints,
+        Probe,
         Recipe,
         Setting,
         StepReport,
@@ -48,6 +49,7 @@ def check_recipe(plugin: Plugin[Recipe], settings: Mapping[str, object] | None =
     check_idle(plugin, settings, seed=seed)
     check_seeds(plugin, settings, seed=seed)
     check_resuming(plugin, settings, seed=seed)
+    check_editing(plugin, settings, seed=seed)
 
 
 def check_paths(plugin: Plugin[Recipe], settings: Mapping[str, object] | None = None, *, seed: int = 0) -> None:
@@ -64,9 +66,9 @@ def check_paths(plugin: Plugin[Recipe], settings: Mapping[str, object] | None = 
             for option, share in shares.items():
                 mine = sum(p for a, p in zip(every, probability, strict=True) if a[decision] == option)
                 _require(abs(mine - share) < 1e-9, f"`distribution` agrees with `probability` on {decision}", option)
-        steps = range(0, _PATHS * paths.steps_apart, paths.steps_apart)
+        steps = [paths.steps_apart * i for i in range(_PATHS // paths.num_children)]
         children = [child.choice for step in steps for child in paths.plan(step)]
-        _require(len(children) == _PATHS * paths.num_children, "every step has `num_children`", len(children))
+        _require(len(children) == len(steps) * paths.num_children, "every step has `num_children`", len(children))
         place = {architecture: i for i, architecture in enumerate(every)}
         drawn = [place[choice] for choice in children if isinstance(choice, Architecture)]
         _require_frequencies(np.bincount(drawn, minlength=len(every)), probability, "paths")
@@ -93,20 +95,36 @@ def check_weights(
 ) -> None:
     """Weights are positive and at most 1/(Np); with just that, the weighted loss expects the plain mean.
 
+    So it is with samples and, where N is the number of architectures, with paths, which may have no weights at all.
+
     Args:
-        exact: the recipe is set up to re-weight exactly, so that weights must be there and must be 1/(Np).
+        exact: the recipe is set up to re-weight samples and paths exactly, so that weights must be just that.
     """
     trial = Trial(plugin, settings, seed=seed)
     trial.train()
+    every, paths = list(trial.space.iterate()), trial.recipe.paths
+    drawn = np.array([paths.probability(architecture) for architecture in every])
+    of_paths = np.array([paths.weight(architecture) for architecture in every])
+    if exact or not (of_paths == 1).all():
+        _require_weights(of_paths, drawn, exact=exact, seed=seed)
+    for child in paths.plan(trial.num_steps):
+        if isinstance(child.choice, Architecture):
+            _require(child.weight == paths.weight(child.choice), "children carry their `weight`", child.weight)
     size = trial.setting.num_samples
     probability = trial.recipe.data.probability(np.arange(size))
     weights = trial.recipe.reweighting.weights(probability, size)
     _require(weights is not None or not exact, "exact re-weighting gives weights")
     if weights is None:
         return
-    largest = 1 / (size * probability)
+    _require_weights(weights, probability, exact=exact, seed=seed)
+
+
+def _require_weights(
+    weights: npt.NDArray[np.float64], probability: npt.NDArray[np.float64], *, exact: bool, seed: int
+) -> None:
+    largest = 1 / (len(weights) * probability)
     _require(bool((weights > 0).all() and (weights <= largest * (1 + 1e-9)).all()), "0 < weight <= 1/(Np)", weights)
-    losses = np.random.default_rng(seed).exponential(size=size)
+    losses = np.random.default_rng(seed).exponential(size=len(weights))
     expected = float((probability * weights * losses).sum())
     if exact or np.allclose(weights, largest):
         _require(abs(expected - losses.mean()) < 1e-9, "the re-weighted loss expects the plain mean", expected)
@@ -131,7 +149,8 @@ def check_idle(plugin: Plugin[Recipe], settings: Mapping[str, object] | None = N
     def compare() -> None:
         now = weights()
         for pair in trial.untouched(trial.reports[-1]) if moves and before else ():
-            same = all(bool((a == b).all()) for a, b in zip(before[pair], now[pair], strict=True))
+            # an edit of the structure may copy what stands still
+            same = all(any(bool((a == b).all()) for b in before[pair] if a.shape == b.shape) for a in now[pair])
             _require(same, "an option of no child does not move", pair, trial.reports[-1].step)
         before.update(now)
 
@@ -166,6 +185,38 @@ def check_resuming(plugin: Plugin[Recipe], settings: Mapping[str, object] | None
     _require(summary.losses == whole.summary.losses, "losses of a resumed training are the same", summary.losses)
 
 
+def check_editing(plugin: Plugin[Recipe], settings: Mapping[str, object] | None = None, *, seed: int = 0) -> None:
+    """An edit of the structure is told, and changes no architecture's output, no gradient and no generator."""
+    import torch
+
+    trial = Trial(plugin, settings, seed=seed)
+    structure = trial.recipe.structure
+    if structure is None:
+        return
+    x, edit = torch.ones(3, *trial.space.input_shape), structure.edit
+    x[1:] = torch.linspace(-1, 1, x[1:].numel()).view_as(x[1:])
+
+    def observed() -> tuple[list[Tensor], list[object], Tensor]:
+        with torch.no_grad():
+            outputs = [trial.supernet(x, architecture) for architecture in trial.space.iterate()]
+        return outputs, [p.grad for p in trial.supernet.parameters()], torch.default_generator.get_state()
+
+    def watched(supernet: Supernet, probe: Probe, epoch: int) -> Mapping[nn.Parameter, nn.Parameter]:
+        outputs, gradients, generator = observed()
+        origins = edit(supernet, probe, epoch)
+        after = observed()
+        same = all(bool((a == b).all()) for a, b in zip(outputs, after[0], strict=True))
+        _require(same, "an edit changes no output", epoch)
+        _require(set(gradients) == set(after[1]) == {None}, "an edit leaves no gradient", epoch)
+        _require(bool((generator == after[2]).all()), "an edit leaves torch's generator", epoch)
+        return origins
+
+    structure.edit = watched  # type: ignore[method-assign]
+    due = sum(structure.due(epoch) for epoch in range(EPOCHS))
+    summary = trial.train()
+    _require(len(summary.edits) >= due, "every edit is told", summary.edits)
+
+
 class Trial:
     """One small training of a recipe."""
 
@@ -177,7 +228,7 @@ class Trial:
         self.space, self.dataset, self.seed = small_space(), small_dataset(), seed
         self.setting: Setting = Setting.of(self.space, self.dataset, OPTIONS, num_epochs=EPOCHS, seed=seed)
         self.recipe: Recipe = plugin(settings, self.setting)
-        self.supernet: Supernet = self.space.supernet(seed=seed)
+        self.supernet: Supernet = self.recipe.prepare(self.space.supernet(seed=seed))
         self.num_steps = EPOCHS * self.setting.num_steps_per_epoch
         self.pairs = [(d.name, option) for d in self.space.decisions for option in d.options]
         self.reports: list[StepReport] = []

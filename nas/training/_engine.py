@@ -38,6 +38,7 @@ class EpochReport:
         distinct_share: share of the training samples seen in it.
         distribution: decision -> option -> the probability with which it was drawn; empty for a single network.
         gradient: how noisy its gradient is; None where that was not measured (see `nas.spec.Supernet.diagnosis`).
+        edits: what was changed in the supernet's structure at its end, in words.
     """
 
     epoch: int
@@ -49,6 +50,7 @@ class EpochReport:
     distinct_share: float
     distribution: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     gradient: GradientVariance | None = None
+    edits: tuple[str, ...] = ()
 
     def to_json(self) -> JsonObject:
         """The fields, as the `epoch` event holds them."""
@@ -59,7 +61,8 @@ class EpochReport:
 class TrainingSummary:
     """How a training went. `steps`, `epochs`, `seconds` and `losses` (one per epoch) count earlier attempts too.
 
-    `finished` is False when it was asked to stop; `notes` say what a reader of the result should know.
+    `finished` is False when it was asked to stop; `notes` say what a reader of the result should know;
+    `edits` what was changed in the supernet's structure.
     """
 
     steps: int
@@ -68,6 +71,7 @@ class TrainingSummary:
     losses: tuple[float, ...]
     finished: bool
     notes: tuple[str, ...] = ()
+    edits: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -77,6 +81,7 @@ class EpochFigures:
     distinct_share: float = 1.0
     distribution: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     gradient: GradientVariance | None = None
+    edits: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -116,6 +121,11 @@ class Stepper(ABC):
     @abstractmethod
     def end_epoch(self, epoch: int) -> EpochFigures:
         """What is to be told of the epoch that ends; then learn from it."""
+
+    @property
+    def edits(self) -> tuple[str, ...]:
+        """What has been changed in the structure so far, in words."""
+        return ()
 
     @abstractmethod
     def state_dict(self) -> dict[str, Tensor]:
@@ -241,6 +251,7 @@ class Engine:
             distinct_share=told.distinct_share,
             distribution=told.distribution,
             gradient=told.gradient,
+            edits=told.edits,
         )
 
     # --- checkpoints -------------------------------------------------------------------------------------------------
@@ -381,6 +392,7 @@ class Engine:
             losses=tuple(self._losses),
             finished=finished,
             notes=tuple(self._notes),
+            edits=self._stepper.edits,
         )
 
 

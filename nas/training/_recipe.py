@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +19,9 @@ from nas.tasks import Task
 from nas.training._data import num_parts
 from nas.training._gradients import GradientNorms, LazyPathParameters, clear_gradients, step_only
 from searchspaces import Architecture, Choice, SearchSpace, Supernet
+
+if TYPE_CHECKING:
+    from nas.training._splitting import StructureEditor
 
 Integers = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
@@ -313,6 +316,11 @@ class Recipe:
     loss: ChildLoss = field(default_factory=TaskLoss)
     reweighting: Reweighting = field(default_factory=PlainMean)
     gradients: GradientPolicy = field(default_factory=Accumulate)
+    structure: StructureEditor | None = None
+
+    def prepare(self, supernet: Supernet) -> Supernet:
+        """The supernet that this recipe trains, with the same weights; `train_supernet` takes this one."""
+        return supernet if self.structure is None else self.structure.prepare(supernet)
 
     @property
     def passes_per_step(self) -> int:
@@ -323,6 +331,8 @@ class Recipe:
         """Name and part, in a fixed order."""
         for name in ("paths", "data", "loss", "reweighting", "gradients"):
             yield name, getattr(self, name)
+        if self.structure is not None:
+            yield "structure", self.structure
 
     def observe(self, report: StepReport) -> None:
         for _, part in self.parts():

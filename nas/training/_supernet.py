@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -32,6 +33,7 @@ from nas.training._engine import (
 )
 from nas.training._gradients import GradientNorms
 from nas.training._recipe import Child, Recipe, Step, StepReport
+from nas.training._splitting import Probe, StructureEditor
 from searchspaces import Architecture, Supernet
 
 
@@ -57,6 +59,7 @@ def train_supernet(
     A step touches only the parameters of its children. Goes on from the last checkpoint, if there is one, bit for bit.
 
     Args:
+        supernet: what `recipe.prepare` gave.
         recipe: made for the same space, data set and number of epochs (see `Setting.of`).
         should_stop: asked before every step; when True a checkpoint is written and the summary is not `finished`.
         on_step: told (steps done, epochs done, epochs) after every step.
@@ -97,18 +100,24 @@ class _SupernetStepper(Stepper):
         precision: Precision,
     ) -> None:
         self.supernet = supernet
-        to_device(supernet, device).train()
+        if recipe.structure is not None:
+            recipe.structure.check(supernet)
         self.recipe, self.task, self.options, self.seed, self.device = recipe, task, options, seed, device
         self.dtype = choose_dtype(precision, device, dataset.input_shape)
         self.data = DeviceData.of(dataset.train, dataset, device)
         self.num_epochs, self.num_samples = num_epochs, len(self.data)
         self.micro_batch = min(options.batch_size, self.num_samples)
         self.num_steps_per_epoch = len(even_parts(torch.empty(self.num_samples), options.batch_size))
+        self._take_parameters()
+
+    def _take_parameters(self) -> None:
+        """Train the supernet's parameters as they are now, from rest."""
+        to_device(self.supernet, self.device).train()
         self.optimizer = torch.optim.SGD(
-            supernet.parameters(),
-            lr=options.learning_rate,
-            momentum=options.momentum,
-            weight_decay=options.weight_decay,
+            self.supernet.parameters(),
+            lr=self.options.learning_rate,
+            momentum=self.options.momentum,
+            weight_decay=self.options.weight_decay,
             foreach=True,
         )
 
@@ -143,12 +152,44 @@ class _SupernetStepper(Stepper):
         return run
 
     def _cosine(self, step: int) -> float:
-        return 0.5 * (1 + math.cos(math.pi * step / (self.num_epochs * self.num_steps_per_epoch)))
+        first, end = 0, self.num_epochs
+        if self.recipe.structure is not None:
+            first, end = self.recipe.structure.cycle(step // self.num_steps_per_epoch)
+        since, length = step - first * self.num_steps_per_epoch, (end - first) * self.num_steps_per_epoch
+        return 0.5 * (1 + math.cos(math.pi * since / length))
 
     def end_epoch(self, epoch: int) -> EpochFigures:
         told = EpochFigures(self._distinct_share, self.recipe.paths.distribution(), self._gradient_variance(epoch))
         self.recipe.end_epoch(epoch)
-        return told
+        if self.recipe.structure is None or not self.recipe.structure.due(epoch):
+            return told
+        known = len(self.edits)
+        self._edit(self.recipe.structure, epoch)
+        return replace(told, edits=self.edits[known:])
+
+    @property
+    def edits(self) -> tuple[str, ...]:
+        return () if self.recipe.structure is None else self.recipe.structure.edits
+
+    def _edit(self, structure: StructureEditor, epoch: int) -> None:
+        """Change the structure; parameters that inherit a value inherit its momentum too."""
+        probe = Probe(
+            self.data,
+            self.task,
+            self.dtype,
+            batch_size=self.micro_batch,
+            num_steps=self.num_epochs * self.num_steps_per_epoch,
+            augment=self.options.augment,
+            seed=self.seed,
+        )
+        origins, remembered = structure.edit(self.supernet, probe, epoch), self.optimizer.state
+        self._take_parameters()
+        for parameter in self.supernet.parameters():
+            held = remembered.get(origins.get(parameter, parameter), {})
+            if held:
+                self.optimizer.state[parameter] = {
+                    key: value.clone() if isinstance(value, Tensor) else value for key, value in held.items()
+                }
 
     def _gradient_variance(self, epoch: int) -> GradientVariance | None:
         first, num_steps = epoch * self.num_steps_per_epoch, self.num_steps_per_epoch
@@ -168,10 +209,13 @@ class _SupernetStepper(Stepper):
         return {**weights_state(self.supernet), **optimizer_state(self.optimizer, self.supernet), **recipe}
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        load_weights_state(self.supernet, state)
-        load_optimizer_state(self.optimizer, self.supernet, state)
         prefix = "recipe/"
         self.recipe.load_state_dict({k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)})
+        if self.recipe.structure is not None:
+            self.recipe.structure.rebuild(self.supernet)
+            self._take_parameters()
+        load_weights_state(self.supernet, state)
+        load_optimizer_state(self.optimizer, self.supernet, state)
 
 
 class _Step(Step):

@@ -26,20 +26,22 @@ from nas.training import (
 )
 from searchspaces import Config, ContractViolation, Plugin
 
-RELEASE = {
-    "path_cap": 1.0,
-    "parameter_free": "zero",
-    "memory": "half_mean",
-    "undrawn": "forget",
-    "idle": "decay",
-}
+EXACT = {"path_reweighting": "exact", "data_reweighting": "exact"}
 CASES: list[tuple[str, Mapping[str, object]]] = [
     *((name, {}) for name in REGISTRY),
     ("spos", {"idle": "decay"}),
-    ("pada", RELEASE),
-    ("pada", {"path_distribution": "per_decision", "reweighting": "exact"}),
-    ("pada", {"path_importance": False, "reweighting": "clipped", "largest_weight": 1.01}),
-    ("pada", {"data_importance": False}),
+    ("sumnas", {"fresh_momentum": False}),
+    ("pada", {"released": True}),
+    ("pada", {"path_distribution": "per_decision", "norms": "after_clip", **EXACT}),
+    ("pada", {"path_importance": False, "data_reweighting": "clipped", "largest_data_weight": 1.01}),
+    ("pada", {"data_importance": False, "path_reweighting": "clipped", "largest_path_weight": 1.01}),
+    ("pada", {"parameter_free": "output", "path_schedule": "constant", "data_schedule": "cosine"}),
+    (
+        "fewshot",
+        {"at": [0.25, 0.5], "decisions": ["2->3"], "base": {"name": "pada", "config": {"memory": "half_mean"}}},
+    ),
+    ("fewshot", {"at": [0.75], "restart": True}),
+    ("gm_fewshot", {"at": [0.5], "repeats": 2, "largest_share": 5.0, "base": "pada"}),
 ]
 
 
@@ -65,7 +67,7 @@ def test_weights_never_make_a_sample_count_more_than_it_should(case: Case) -> No
 
 
 def test_exact_reweighting_expects_the_plain_mean() -> None:
-    _recipes.check_weights(REGISTRY["pada"], {"reweighting": "exact"}, exact=True)
+    _recipes.check_weights(REGISTRY["pada"], EXACT, exact=True)
 
 
 def test_options_of_no_child_stand_still(case: Case) -> None:
@@ -74,6 +76,10 @@ def test_options_of_no_child_stand_still(case: Case) -> None:
 
 def test_a_training_depends_on_its_seed_alone(case: Case) -> None:
     _recipes.check_seeds(*case)
+
+
+def test_an_edit_of_the_structure_changes_no_output(case: Case) -> None:
+    _recipes.check_editing(*case)
 
 
 def test_a_training_resumes_bit_for_bit(case: Case) -> None:
