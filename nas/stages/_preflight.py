@@ -92,14 +92,15 @@ def preflight(spec: JobSpec, *, bench: Workbench | None = None) -> PreflightRepo
     bench = bench or Workbench(spec)
     survey = _Survey.of(spec, bench)
     timing = _time_paths(spec, bench)
-    step_seconds = timing.step_seconds
+    passes = _passes_per_step(spec, bench)
     per_epoch = steps_per_epoch(spec, len(bench.dataset.train))
     notes = survey.why()
     epochs, limit = spec.budget.epochs, spec.budget.wall_time
-    if limit and step_seconds * per_epoch * epochs > _TRAINING_SHARE * limit:
-        epochs = max(1, min(epochs, int(_TRAINING_SHARE * limit / (step_seconds * per_epoch))))
+    epoch_seconds = timing.pass_seconds * passes * per_epoch
+    if limit and epoch_seconds * epochs > _TRAINING_SHARE * limit:
+        epochs = max(1, min(epochs, int(_TRAINING_SHARE * limit / epoch_seconds)))
         notes.append(f"budget.wall_time leaves half its time, {epochs} of {spec.budget.epochs} epochs, for training")
-    seconds = _phase_seconds(spec, bench, step_seconds, epochs)
+    seconds = _phase_seconds(spec, bench, timing.pass_seconds, epochs=epochs, passes=passes)
     return PreflightReport(
         space_size=bench.space.size(),
         costs=survey.ranges(),
@@ -198,10 +199,20 @@ def _is_measured(metric: str) -> bool:
     return bool(REGISTRY[metric].flags["measured"])
 
 
-class _Timing(NamedTuple):
-    """A training step over random paths (median seconds), with the fastest number of threads; None where on CUDA."""
+def _passes_per_step(spec: JobSpec, bench: Workbench) -> int:
+    """How often a step of the spec's recipe runs a path forward and backward."""
+    from nas.recipes import REGISTRY as RECIPES
+    from nas.training import Setting
 
-    step_seconds: float
+    epochs, recipe = spec.budget.epochs, spec.supernet.recipe
+    setting = Setting.of(bench.space, bench.dataset, spec.supernet, num_epochs=epochs, seed=spec.seed)
+    return RECIPES[recipe.name](recipe.config, setting).passes_per_step
+
+
+class _Timing(NamedTuple):
+    """A training step of one random path (median seconds), with the fastest number of threads; None where on CUDA."""
+
+    pass_seconds: float
     threads: int | None
     largest_path_bytes: int
 
@@ -245,15 +256,17 @@ def _time_paths(spec: JobSpec, bench: Workbench) -> _Timing:
     return _Timing(seconds[best], best if bench.device.type == "cpu" else None, largest)
 
 
-def _phase_seconds(spec: JobSpec, bench: Workbench, step_seconds: float, epochs: int) -> dict[str, float]:
-    """Expected seconds by phase, from the time of one training step; a forward pass costs a third of it."""
+def _phase_seconds(
+    spec: JobSpec, bench: Workbench, pass_seconds: float, *, epochs: int, passes: int
+) -> dict[str, float]:
+    """Expected seconds by phase, from the time of a step of one path; a forward pass costs a third of it."""
     num_train, num_valid = len(bench.dataset.train), len(bench.dataset.valid)
-    per_image = step_seconds / min(spec.supernet.batch_size, num_train)
+    per_image = pass_seconds / min(spec.supernet.batch_size, num_train)
     shared = needs_supernet(spec.evaluator)
     training = getattr(EVALUATORS[spec.evaluator.name].configure(spec.evaluator.config), "training", None)
     each = per_image / 3 * num_valid + per_image * num_train * (training.epochs if training else 0)
     return {
-        Phase.SUPERNET: per_image * num_train * epochs if shared and not spec.supernet.from_job else 0.0,
+        Phase.SUPERNET: per_image * num_train * epochs * passes if shared and not spec.supernet.from_job else 0.0,
         Phase.SEARCH: each * spec.budget.evaluations,
         Phase.AUDIT: per_image * num_train * spec.audit.training.epochs * spec.audit.networks,
         Phase.DELIVER: per_image * (num_train + num_valid) * spec.deliver.training.epochs * spec.deliver.networks,

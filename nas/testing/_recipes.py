@@ -133,7 +133,7 @@ def _require_weights(
 def check_idle(plugin: Plugin[Recipe], settings: Mapping[str, object] | None = None, *, seed: int = 0) -> None:
     """Options of no child get no gradient; unless the settings say `idle: decay`, they do not move either."""
     trial = Trial(plugin, settings, seed=seed)
-    moves = dict(settings or {}).get("idle") != "decay"
+    stands = getattr(plugin.configure(settings), "idle", "freeze") == "freeze"
     before: dict[tuple[str, str], list[Tensor]] = {}
 
     def weights() -> dict[tuple[str, str], list[Tensor]]:
@@ -148,7 +148,7 @@ def check_idle(plugin: Plugin[Recipe], settings: Mapping[str, object] | None = N
 
     def compare() -> None:
         now = weights()
-        for pair in trial.untouched(trial.reports[-1]) if moves and before else ():
+        for pair in trial.untouched(trial.reports[-1]) if stands and before else ():
             # an edit of the structure may copy what stands still
             same = all(any(bool((a == b).all()) for b in before[pair] if a.shape == b.shape) for a in now[pair])
             _require(same, "an option of no child does not move", pair, trial.reports[-1].step)

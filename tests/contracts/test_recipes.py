@@ -135,7 +135,7 @@ def broken(
     reweighting: Unbiased | None = None,
 ) -> Plugin[Recipe]:
     def create(config: Config, setting: Setting) -> Recipe:
-        recipe = REGISTRY["pada" if reweighting else "spos"](None, setting)
+        recipe = REGISTRY["pada"](EXACT, setting) if reweighting else REGISTRY["spos"](None, setting)
         if paths:
             recipe = replace(recipe, paths=paths(setting))  # type: ignore[call-arg]
         if data:
