@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from nas.streams import stream
+from nas.training._device import is_out_of_memory
 from searchspaces import Supernet
 
 Gradient = Sequence[Tensor | None]
@@ -97,29 +98,38 @@ def gradient_variance(
             from 0 to `num_steps` - 1.
 
     Returns:
-        None when a gradient is not finite: the training is about to say so itself.
+        None when a gradient is not finite (the training is about to say so itself), and when three of them do not fit
+        into the memory beside the training.
     """
     began = time.monotonic()
     drawn = stream(seed, "diagnosis", epoch).permutation(num_steps)[: 2 * pairs].reshape(pairs, 2)
-    with _put_back(supernet):
-
-        def gradient(paths: int, data: int) -> Gradient:
-            for parameter in supernet.parameters():
-                parameter.grad = None
-            backward(paths, data)
-            return [parameter.grad for parameter in supernet.parameters()]
-
-        rows = []
-        for one, other in drawn.tolist():
-            here, other_data, other_paths = gradient(one, one), gradient(one, other), gradient(other, one)
-            squares = torch.stack([_square(g) for g in (here, other_data, other_paths)])
-            differences = [_square(_difference(here, g)) / 2 for g in (other_data, other_paths)]
-            rows.append(torch.stack([*differences, squares.mean()]))
+    rows: list[Tensor] = []
+    try:
+        with _put_back(supernet):
+            rows = [_compared(supernet, backward, one, other) for one, other in drawn.tolist()]
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        return None
     data, paths, square = torch.stack(rows).cpu().numpy().T  # each: pairs
     if not np.isfinite([data, paths, square]).all():
         return None
     seconds = time.monotonic() - began
     return GradientVariance(Variance.of(data, square), Variance.of(paths, square), pairs, seconds)
+
+
+def _compared(supernet: Supernet, backward: Callable[[int, int], None], one: int, other: int) -> Tensor:
+    """Estimates of one pair of steps, 3 fp64 on the device: variance from data, variance from paths, mean square."""
+
+    def gradient(paths: int, data: int) -> Gradient:
+        for parameter in supernet.parameters():
+            parameter.grad = None
+        backward(paths, data)
+        return [parameter.grad for parameter in supernet.parameters()]
+
+    here, other_data, other_paths = gradient(one, one), gradient(one, other), gradient(other, one)
+    square = torch.stack([_square(g) for g in (here, other_data, other_paths)]).mean()
+    return torch.stack([*(_square(_difference(here, g)) / 2 for g in (other_data, other_paths)), square])
 
 
 @contextmanager
