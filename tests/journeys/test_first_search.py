@@ -102,6 +102,25 @@ def test_a_second_job_searches_the_supernet_of_the_first(client: Client, finishe
     assert job.spent.evaluations == 24
 
 
+def test_a_split_supernet_is_searched_delivered_and_searched_again(client: Client) -> None:
+    spec = {**SMALL, "audit": {"networks": 0}, "deliver": {"networks": 1, "training": {"epochs": 1}}}
+    spec["supernet"] = {"recipe": {"name": "fewshot", "config": {"decisions": ["0->3"]}}, "batch_size": 128}
+    first = client.submit({**spec, "budget": {"evaluations": 12, "epochs": 4}}).wait(progress=False)
+    assert first.state is JobState.SUCCEEDED, first.reason
+    handle = client.job(first.job_id)
+    logged = [event.data["message"] for event in handle.events() if event.type == "log"]
+    assert [m for m in logged if "after epoch 2: the supernet split by 0->3 into none | skip_connect" in m]
+    again = {**spec, "supernet": {"from": first.job_id}, "deliver": {"networks": 0}}
+    second = client.submit({**again, "budget": {"evaluations": 12, "epochs": 4}}).wait(progress=False)
+    assert second.state is JobState.SUCCEEDED, second.reason
+    assert second.spent.epochs == 0
+    jobs = (client.job(job.job_id) for job in (first, second))
+    one, two = ({c.text: c.values["accuracy@supernet"] for c in job.candidates()} for job in jobs)
+    common = one.keys() & two.keys()
+    assert common
+    assert {text: one[text] for text in common} == {text: two[text] for text in common}
+
+
 def test_a_dry_run_answers_without_a_job(client: Client) -> None:
     before = len(list(client.jobs()))
     report = client.dry_run(SMALL)

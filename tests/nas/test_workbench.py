@@ -10,7 +10,7 @@ import torch
 from nas.spec import JobSpec, PluginRef
 from nas.testing._recipes import small_dataset, small_space
 from nas.workbench import Workbench, load_supernet, save_supernet, space_for
-from searchspaces import CheckpointError, ConfigError, UnknownPlugin
+from searchspaces import CheckpointError, ConfigError, RoutedSupernet, Split, UnknownPlugin
 
 SPEC = JobSpec.from_mapping(
     {
@@ -56,6 +56,30 @@ def test_a_supernet_comes_back_from_its_file_bit_for_bit(tmp_path: Path) -> None
     held = loaded.state_dict()
     assert all(torch.equal(tensor, held[name]) for name, tensor in trained.state_dict().items())
     assert [path.name for path in tmp_path.iterdir()] == [file.name]
+
+
+def test_a_supernet_in_parts_is_one_file(tmp_path: Path) -> None:
+    file, bench = tmp_path / "supernet.safetensors", Workbench(SPEC)
+    trained = RoutedSupernet.of(bench.space.supernet(seed=3))
+    trained.split(Split(0, "0->1", (("none", "skip_connect"), ("nor_conv_1x1", "nor_conv_3x3", "avg_pool_3x3"))))
+    trained.split(Split(1, "0->1", (("nor_conv_1x1",), ("nor_conv_3x3", "avg_pool_3x3"))))
+    with torch.no_grad():
+        next(trained.parts[2].parameters()).add_(1)
+    save_supernet(trained, file)
+    loaded = Workbench(SPEC, supernet_file=file, device="cpu").supernet()
+    assert loaded.splits == trained.splits
+    held = loaded.state_dict()
+    assert held.keys() == trained.state_dict().keys()
+    assert all(torch.equal(tensor, held[name]) for name, tensor in trained.state_dict().items())
+
+
+def test_a_file_whose_parts_do_not_split_the_space_is_refused(tmp_path: Path) -> None:
+    file, space = tmp_path / "supernet.safetensors", small_space()
+    parted = RoutedSupernet.of(space.supernet())
+    parted.splits = (Split(0, "2->3", (("none",),)),)
+    save_supernet(parted, file)
+    with pytest.raises(CheckpointError, match="exactly"):
+        load_supernet(space, file)
 
 
 def test_without_a_file_there_is_no_supernet() -> None:
