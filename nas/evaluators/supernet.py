@@ -15,11 +15,9 @@ from searchspaces import Architecture, Config, NASError, Plugin
 
 if TYPE_CHECKING:
     import torch
-    from torch import Tensor
 
-    from nas.training import Batch, PathMeter
+    from nas.training import PathMeter
     from nas.workbench import Workbench
-    from searchspaces import Supernet
 
 _Device = Annotated[str, Field(pattern=r"^(cpu|cuda(:\d+)?)$")]
 
@@ -52,7 +50,7 @@ class SupernetEvaluator(Evaluator):
 
     def __init__(self, config: SupernetConfig, bench: Workbench) -> None:
         self._config, self._bench = config, bench
-        self._calibrations: dict[int, list[list[Tensor]]] = {}
+        self._made: tuple[int, list[PathMeter]] | None = None
 
     def evaluate(self, requests: Sequence[Request], context: EvaluationContext) -> Iterator[Outcome]:
         if context.should_stop():
@@ -79,7 +77,7 @@ class SupernetEvaluator(Evaluator):
         pieces, told = len(tree) * meters[0].num_pieces, 0.0
         for done, found in enumerate(measure_paths(meters, tree), 1):
             if found is not None:
-                measurements = self._measurements(found.values, meters[found.meter].device)
+                measurements = self._measurements(found.values, meters[found.meter])
                 seconds = found.seconds
                 for evaluation_id in asked[tree[found.place]]:
                     yield Outcome(evaluation_id, measurements, error=found.error, seconds=seconds)
@@ -91,8 +89,8 @@ class SupernetEvaluator(Evaluator):
         if told < 1.0:  # a path that failed ran over fewer batches
             context.progress(1.0)
 
-    def _measurements(self, values: Mapping[str, float], device: torch.device) -> tuple[Measurement, ...]:
-        fidelity, context = Fidelity(level="supernet"), self._context(device)
+    def _measurements(self, values: Mapping[str, float], meter: PathMeter) -> tuple[Measurement, ...]:
+        fidelity, context = Fidelity(level="supernet"), self._context(meter.device, meter.eval_batch)
         return tuple(
             Measurement(metric=name, value=value, fidelity=fidelity, context=context) for name, value in values.items()
         )
@@ -100,21 +98,10 @@ class SupernetEvaluator(Evaluator):
     # --- what is on the devices --------------------------------------------------------------------------------------
 
     def _meters(self, seed: int) -> list[PathMeter]:
-        from nas.training import PathMeter
-
-        bench = self._bench
-        calibrations = self._calibration(seed) if self._config.bn == "recalibrated" else [None] * len(self._places)
-        return [
-            PathMeter(
-                supernet,
-                batches,
-                bench.task,
-                num_classes=bench.dataset.num_classes,
-                dtype=bench.dtype,
-                calibration=calibration,
-            )
-            for (supernet, batches), calibration in zip(self._places, calibrations, strict=True)
-        ]
+        """One for every device; a device that is named twice works twice, on the same weights."""
+        if self._made is None or self._made[0] != seed:
+            self._made = (seed, [self._meter(device, seed) for device in self._devices])
+        return self._made[1]
 
     @cached_property
     def _devices(self) -> list[torch.device]:
@@ -122,38 +109,34 @@ class SupernetEvaluator(Evaluator):
 
         return [choose_device(name) for name in self._config.devices] or [self._bench.device]
 
-    @cached_property
-    def _places(self) -> list[tuple[Supernet, list[Batch]]]:
-        """Weights and evaluation batches of every device; a device that is named twice holds them twice."""
-        from nas.training import DeviceData, to_device
+    def _meter(self, device: torch.device, seed: int) -> PathMeter:
+        from nas.training import DeviceData, PathMeter, calibration_images, to_device
 
-        shared = self._bench.supernet()
-        places = []
-        for number, device in enumerate(self._devices):
-            supernet = shared if number == 0 and device == self._bench.device else copy.deepcopy(shared)
+        bench, config = self._bench, self._config
+        supernet, calibration = bench.supernet(), None
+        if device != bench.device:
+            supernet = copy.deepcopy(supernet)
             to_device(supernet, device)
-            data = DeviceData.of(self._bench.dataset.valid, self._bench.dataset, device)
-            places.append((supernet, data.batches(self._config.eval_batch)))
-        return places
+        if config.bn == "recalibrated":
+            train = DeviceData.of(bench.dataset.train, bench.dataset, device)
+            calibration = calibration_images(train, seed=seed, num_batches=config.calibration_batches)
+        return PathMeter(
+            supernet,
+            DeviceData.of(bench.dataset.valid, bench.dataset, device).batches(config.eval_batch),
+            bench.task,
+            num_classes=bench.dataset.num_classes,
+            dtype=bench.dtype,
+            calibration=calibration,
+        )
 
-    def _calibration(self, seed: int) -> list[list[Tensor]]:
-        """For every device the batches of training images that set the statistics."""
-        from nas.training import DeviceData, calibration_images
-
-        if seed not in self._calibrations:
-            train, count = self._bench.dataset.train, self._config.calibration_batches
-            data = [DeviceData.of(train, self._bench.dataset, device) for device in self._devices]
-            self._calibrations = {seed: [calibration_images(d, seed=seed, num_batches=count) for d in data]}
-        return self._calibrations[seed]
-
-    def _context(self, device: torch.device) -> dict[str, str | int | float | bool]:
+    def _context(self, device: torch.device, eval_batch: int) -> dict[str, str | int | float | bool]:
         from nas.training import code_version, device_name, dtype_name
 
         return {
             "split": "valid",
             "dataset": self._bench.dataset.digest[:16],
             "bn": self._config.bn,
-            "eval_batch": max(len(targets) for _, targets in self._places[0][1]),
+            "eval_batch": eval_batch,
             "dtype": dtype_name(self._bench.dtype),
             "device": device_name(device),
             "code": code_version(),

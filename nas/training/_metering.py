@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import queue
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field, replace
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from nas.tasks import Task
-from nas.training._calibration import batch_statistics, normalisations
+from nas.training._calibration import normalisations
 from nas.training._data import Batch
 from nas.training._device import accelerated, autocast
 from searchspaces import Architecture, MeasurementError, NASError, Supernet
@@ -62,8 +62,12 @@ class PathMeter:
         dtype: torch.dtype = torch.float32,
         calibration: Sequence[Tensor] | None = None,
     ) -> None:
-        self._supernet, self._batches, self._task, self._dtype = supernet, batches, task, dtype
-        self._calibration = calibration
+        self._supernet, self._batches, self._task, self._dtype = _view(supernet), batches, task, dtype
+        self._calibration = calibration or ()
+        self._statistics = _Statistics(self._supernet) if calibration is not None else None
+        if self._statistics is None:
+            for norm in normalisations(self._supernet):
+                norm.training, norm.track_running_stats = True, False
         self._targets = torch.cat([targets for _, targets in batches])
         held = _HELD_LOGITS // (len(self._targets) * num_classes)
         self._group_size = max(1, min(_LARGEST_GROUP, held)) if self.num_pieces > 1 else None
@@ -74,9 +78,14 @@ class PathMeter:
         return self._targets.device
 
     @property
+    def eval_batch(self) -> int:
+        """Samples of the largest evaluation batch."""
+        return max(len(targets) for _, targets in self._batches)
+
+    @property
     def num_pieces(self) -> int:
         """How many batches every path runs over."""
-        return len(self._batches) + len(self._calibration or ())
+        return len(self._batches) + len(self._calibration)
 
     def measure(self, architectures: Sequence[Architecture]) -> Iterator[PathReading | None]:
         """A reading of every architecture as it is known, and None after every other batch that one has run over.
@@ -111,13 +120,13 @@ class PathMeter:
         places, architectures = list(group), list(group.values())
         held: dict[int, list[Tensor]] = {place: [] for place in places}
         seconds = dict.fromkeys(places, 0.0)
-        statistics = _Statistics(self._supernet)
-        passes = [(images, True) for images in self._calibration or ()] + [(b.images, False) for b in self._batches]
+        passes = [(images, True) for images in self._calibration] + [(b.images, False) for b in self._batches]
         for number, (images, calibrates) in enumerate(passes):
-            mode = self._mode(statistics, number if calibrates else None)
+            if self._statistics is not None:
+                self._statistics.begin(number, calibrates=calibrates)
             walk = self._supernet.forward_many(images, architectures)
             began = time.perf_counter()
-            while (found := self._next(walk, mode)) is not None:
+            while (found := self._next(walk)) is not None:
                 place = places[found[0]]
                 if not calibrates:
                     held[place].append(found[1])
@@ -129,21 +138,11 @@ class PathMeter:
                     yield self._reading(place, held.pop(place), seconds[place])
                 began = time.perf_counter()
 
-    def _mode(self, statistics: _Statistics, calibrating: int | None) -> Callable[[], AbstractContextManager[None]]:
-        if self._calibration is None:
-            return lambda: batch_statistics(self._supernet)
-        statistics.rewind()
-        return lambda: statistics.used(calibrating)
-
-    def _next(
-        self, walk: Iterator[tuple[int, Tensor]], mode: Callable[[], AbstractContextManager[None]]
-    ) -> tuple[int, Tensor] | None:
-        with torch.inference_mode(), mode():
-            if self._calibration is not None:  # fused operations would pass by what `_Statistics` hooks into
-                with autocast(self.device, self._dtype):
-                    return next(walk, None)
-            with accelerated(self.device, self._dtype):
-                return next(walk, None)
+    def _next(self, walk: Iterator[tuple[int, Tensor]]) -> tuple[int, Tensor] | None:
+        # Fused operations would pass by what `_Statistics` hooks into.
+        run = accelerated if self._statistics is None else autocast
+        with torch.inference_mode(), run(self.device, self._dtype):
+            return next(walk, None)
 
     def _reading(self, place: int, outputs: list[Tensor], seconds: float) -> PathReading:
         began = time.perf_counter()
@@ -163,7 +162,7 @@ class PathMeter:
 def measure_paths(meters: Sequence[PathMeter], architectures: Sequence[Architecture]) -> Iterator[PathReading | None]:
     """As `PathMeter.measure`, by one thread for every meter; parts of the list are dealt as the meters get free.
 
-    Every meter needs a supernet of its own.
+    Meters do not disturb each other, also where they share weights.
     """
     if len(meters) == 1:
         yield from meters[0].measure(architectures)
@@ -204,6 +203,12 @@ def measure_paths(meters: Sequence[PathMeter], architectures: Sequence[Architect
         worker.result()  # what kept a thread from its work is raised here
 
 
+def _view(supernet: Supernet) -> Supernet:
+    """Modules of one's own around the same weights, so that changing how they normalise changes nobody else's."""
+    shared: list[object] = [*supernet.parameters(), *supernet.buffers(), supernet.space]
+    return copy.deepcopy(supernet, {id(part): part for part in shared})
+
+
 class _Statistics:
     """Normalisation statistics of many paths: one mean and variance for every normalisation that a walk runs.
 
@@ -213,37 +218,26 @@ class _Statistics:
     """
 
     def __init__(self, supernet: Supernet) -> None:
-        self._supernet = supernet
+        self._norms = list(normalisations(supernet))
+        self._device = next(supernet.parameters()).device
         self._kept: list[tuple[Tensor, Tensor]] = []
         self._called = 0
+        for norm in self._norms:
+            norm.track_running_stats, norm.num_batches_tracked = True, None
+            norm.register_forward_pre_hook(self._prepare)
 
-    def rewind(self) -> None:
-        """A new walk begins."""
+    def begin(self, number: int, *, calibrates: bool) -> None:
+        """A walk begins: over the calibration batch of this number (from 0), or with what those have taught."""
         self._called = 0
+        if number == 0:
+            self._kept.clear()
+        for norm in self._norms:
+            norm.training, norm.momentum = calibrates, 1 / (number + 1)  # a plain mean over the calibration batches
 
-    @contextmanager
-    def used(self, calibrating: int | None) -> Iterator[None]:
-        """Inside, normalisations learn from the calibration batch of this number (from 0), or use what was learned."""
-        norms = list(normalisations(self._supernet))
-        names = ("training", "track_running_stats", "momentum", "running_mean", "running_var", "num_batches_tracked")
-        before = [{name: getattr(norm, name) for name in names} for norm in norms]
-
-        def prepare(norm: _BatchNorm, _: object) -> None:
-            if self._called == len(self._kept):
-                size, place = norm.num_features, next(self._supernet.parameters()).device
-                self._kept.append((torch.zeros(size, device=place), torch.ones(size, device=place)))
-            norm.running_mean, norm.running_var = self._kept[self._called]
-            self._called += 1
-
-        hooks = [norm.register_forward_pre_hook(prepare) for norm in norms]
-        for norm in norms:
-            norm.training, norm.track_running_stats = calibrating is not None, True
-            norm.momentum, norm.num_batches_tracked = 1 / ((calibrating or 0) + 1), None  # a plain mean over batches
-        try:
-            yield
-        finally:
-            for hook in hooks:
-                hook.remove()
-            for norm, values in zip(norms, before, strict=True):
-                for name, value in values.items():
-                    setattr(norm, name, value)
+    def _prepare(self, norm: nn.Module, _: object) -> None:
+        assert isinstance(norm, _BatchNorm)
+        if self._called == len(self._kept):
+            zeros, ones = (make(norm.num_features, device=self._device) for make in (torch.zeros, torch.ones))
+            self._kept.append((zeros, ones))
+        norm.running_mean, norm.running_var = self._kept[self._called]
+        self._called += 1
