@@ -231,7 +231,7 @@ def trained(
     def keep(told: EpochReport) -> None:
         seen.append(told.distribution)
 
-    supernet = bench.space.supernet(seed=seed)
+    supernet = made.prepare(bench.space.supernet(seed=seed))
     began = time.monotonic()
     task = TASKS["classification"]({}, dataset)
     recipe = replace(made, paths=paths)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from nas.ports import Artifacts, Checkpoints, Control, JobView, Journal
 from nas.resources import Job, JsonObject, Phase, Unit, UnitPlan
-from nas.spec import JobSpec, digest_of
+from nas.spec import JobSpec, PluginRef, digest_of
 from searchspaces import Cancelled
 
 if TYPE_CHECKING:
@@ -113,7 +113,9 @@ def output_key(context: UnitContext, epochs: int) -> str:
     from searchspaces import REGISTRY as SPACES
 
     spec = context.spec
-    makers = (SPACES[spec.space.name].create, RECIPES[spec.supernet.recipe.name].create)
+    recipe = RECIPES[spec.supernet.recipe.name]
+    within = [ref for _, ref in recipe.configure(spec.supernet.recipe.config) if isinstance(ref, PluginRef)]
+    makers = (SPACES[spec.space.name].create, recipe.create, *(RECIPES[ref.name].create for ref in within))
     parts: dict[str, Any] = {
         "space": spec.space.model_dump(mode="json"),
         "dataset": spec.dataset.model_dump(mode="json"),
