@@ -119,6 +119,7 @@ def environment(device: torch.device, dtype: torch.dtype) -> JsonObject:
         "torch": torch.__version__,
         "threads": torch.get_num_threads(),
         "device": device_name(device),
+        "cpu": torch.backends.cpu.get_cpu_capability(),
         "dtype": dtype_name(dtype),
         "kernels": kernel_mode(device),
         "code": code_version(),

@@ -288,7 +288,7 @@ class Engine:
         self._load(checkpoint)
         meta = checkpoint.meta
         self._rate_factor, self._restarts = float(meta["rate_factor"]), int(meta["restarts"])
-        self._stepper.micro_batch = int(meta["micro_batch"])
+        self._stepper.micro_batch = int(meta.get("micro_batch", self._stepper.micro_batch))
         self._notes, self._seconds_before = list(meta["notes"]), float(meta["seconds"])
         changed = [key for key, value in self._environment.items() if meta["environment"].get(key) != value]
         if changed:
