@@ -43,6 +43,9 @@ class PluginRef(_Part):
     name: str = Field(min_length=1, max_length=200, description="Name of the plug-in, as listed by `nas plugins list`.")
     config: dict[str, JsonValue] = Field(default_factory=dict, description="Its settings; unknown keys are refused.")
 
+    def __str__(self) -> str:
+        return f"{self.name} {self.config}" if self.config else self.name
+
 
 def _plugin_ref(value: object) -> object:
     return {"name": value} if isinstance(value, str) else value
