@@ -140,6 +140,7 @@ def check_idle(plugin: Plugin[Recipe], settings: Mapping[str, object] | None = N
         return {pair: [p.detach().clone() for p in trial.supernet.parameters_of(*pair)] for pair in trial.pairs}
 
     def look(report: StepReport) -> None:
+        _require(len(report.logits) == trial.recipe.passes_per_step, "a step costs its passes", len(report.logits))
         for pair in trial.untouched(report):
             gradients = [p.grad for p in trial.supernet.parameters_of(*pair)]
             _require(

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from nas.testing._recipes import small_space
 from nas.training import Accumulate, Child, Displacement, GradientNorms, GradientPolicy, Step
-from searchspaces import Architecture, Mixture, Supernet
+from searchspaces import Architecture, Mixture, RoutedSupernet, Split, Supernet
 
 RATE, MOMENTUM, DECAY = 0.1, 0.9, 0.01
 SPACE = small_space()
@@ -117,6 +117,21 @@ def test_idle_weights_may_decay() -> None:
     ended = after(Accumulate(idle="decay"), [EVERY[24]])
     for name in set(START) - of_paths([EVERY[24]]):
         torch.testing.assert_close(ended[name], START[name] * (1 - RATE / 2 * DECAY))
+
+
+def test_the_parts_of_a_supernet_that_was_split_are_trained() -> None:
+    """Their parameters are new ones, also when a checkpoint brings back the structure that is there already."""
+    supernet, policy, choice = RoutedSupernet.of(SPACE.supernet(seed=0)), Accumulate(), EVERY[24]
+    decision = SPACE.decisions[-1]
+    split = Split(0, decision.name, tuple((option,) for option in decision.options))
+    for change in (lambda: None, lambda: supernet.split(split), lambda: supernet.arrange([split])):
+        change()
+        step, before = OneStep(supernet, [choice]), weights(supernet)
+        policy.run(step)
+        part = f"held.{supernet.part_of(choice)}."
+        touched = moved(before, weights(supernet))
+        assert touched
+        assert all(name.startswith(part) for name in touched)
 
 
 # --- displacement ----------------------------------------------------------------------------------------------------

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -11,6 +12,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
 
 from nas.tasks import REGISTRY as TASKS
 from nas.testing._recipes import small_dataset, small_space
@@ -24,7 +26,7 @@ from nas.training import (
     Unbiased,
     UniformPaths,
 )
-from nas.training._averages import Averages
+from nas.training._averages import Averages, temperature
 from searchspaces import REGISTRY as SPACES
 from searchspaces import Architecture, SearchSpace, Supernet
 
@@ -38,12 +40,21 @@ def setting(space: SearchSpace, *, num_samples: int = 26) -> Setting:
 
 
 def report(
-    supernet: Supernet, choice: Architecture, *, indices: Sequence[int] = (0, 1), logits: torch.Tensor | None = None
+    supernet: Supernet,
+    choice: Architecture,
+    *,
+    indices: Sequence[int] = (0, 1),
+    logits: torch.Tensor | None = None,
+    weight: float = 1.0,
+    clip: float = 1e9,
+    outputs: Mapping[str, Sequence[float]] | None = None,
 ) -> StepReport:
     shown = torch.zeros(len(indices), 4) if logits is None else logits
     targets = torch.zeros(len(indices), dtype=torch.int64)
-    norms = GradientNorms.of(supernet.parameters())
-    return StepReport(0, [Child(choice)], torch.tensor(indices), targets, [shown], TASK, supernet, norms)
+    norms = GradientNorms.of(supernet.parameters(), clip)
+    put_out = {decision: [torch.tensor(norm) for norm in listed] for decision, listed in (outputs or {}).items()}
+    child = Child(choice, weight=weight)
+    return StepReport(0, [child], torch.tensor(indices), targets, [shown], TASK, supernet, norms, put_out)
 
 
 def fill(supernet: Supernet, choice: Architecture, value: float) -> None:
@@ -61,21 +72,21 @@ def space() -> SearchSpace:
     )
 
 
-def paths(
-    space: SearchSpace, *, cap: float = 1.0, shared: bool = True, memory: str = "mean", parameter_free: str = "zero"
-) -> ImportancePaths:
-    return ImportancePaths(
-        setting(space),
-        cap=cap,
-        shared=shared,
-        memory=memory,  # type: ignore[arg-type]
-        parameter_free=parameter_free,  # type: ignore[arg-type]
-    )
+def paths(space: SearchSpace, **switches: Any) -> ImportancePaths:
+    plain = {"cap": 1.0, "shared": True, "memory": "mean", "parameter_free": "zero"}
+    return ImportancePaths(setting(space), **{**plain, **switches})
 
 
 def one_of_each(space: SearchSpace) -> Architecture:
     options = ("nor_conv_1x1", "nor_conv_3x3", "none", "skip_connect", "avg_pool_3x3", "nor_conv_3x3")
     return space.architecture({d.name: o for d, o in zip(space.decisions, options, strict=True)})
+
+
+CONVOLUTIONS = ("nor_conv_1x1", "nor_conv_3x3")
+
+
+def names(space: SearchSpace) -> list[str]:
+    return [decision.name for decision in space.decisions]
 
 
 def expected_norm(supernet: Supernet, pairs: Sequence[tuple[str, str]]) -> float:
@@ -149,16 +160,128 @@ def test_an_option_that_an_epoch_left_out_keeps_its_norm(space: SearchSpace) -> 
     assert sampler.distribution() == before
 
 
-@given(st.lists(st.tuples(st.integers(0, 3), st.floats(0, 100)), max_size=30), st.sampled_from(["mean", "half_mean"]))
-def test_averages_are_those_that_their_names_say(seen: list[tuple[int, float]], memory: str) -> None:
-    averages = Averages(4, memory)  # type: ignore[arg-type]
+def test_an_option_that_an_epoch_left_out_may_be_forgotten(space: SearchSpace) -> None:
+    sampler, supernet, choice = paths(space, undrawn="forget"), space.supernet(), one_of_each(space)
+    fill(supernet, choice, 1.0)
+    sampler.observe(report(supernet, choice))
+    sampler.end_epoch(5)
+    assert sampler.distribution()["0->1"]["none"] == pytest.approx(0.1)
+    sampler.end_epoch(6)
+    assert sampler.distribution()["0->1"]["none"] == pytest.approx(0.2)  # all norms are zero: uniform
+
+
+@pytest.mark.parametrize(("after_clip", "share"), [(False, 11 / 12), (True, 1 / 2)])
+def test_norms_are_read_before_or_after_the_clip(space: SearchSpace, after_clip: bool, share: float) -> None:
+    """One path's gradient is eleven times another's, of another option, until both are clipped to one length."""
+    kernels = {option: space.architecture(dict.fromkeys(names(space), option)) for option in CONVOLUTIONS}
+    sampler, supernet = paths(space, after_clip=after_clip), space.supernet()
+    for option, length in zip(CONVOLUTIONS, (1.0, 11.0), strict=True):
+        fill(supernet, kernels[option], 0.0)
+        for edge in names(space):
+            next(iter(supernet.parameters_of(edge, option))).grad.view(-1)[0] = length  # type: ignore[union-attr]
+        sampler.observe(report(supernet, kernels[option], clip=0.01))
+    sampler.end_epoch(EPOCHS)
+    assert sampler.distribution()["0->1"][CONVOLUTIONS[1]] == pytest.approx(share, rel=1e-3)
+
+
+@pytest.mark.parametrize("weight", [1.0, 0.25])
+def test_the_weight_of_a_path_does_not_enter_its_norm(space: SearchSpace, weight: float) -> None:
+    sampler, supernet, choice = paths(space), space.supernet(), one_of_each(space)
+    fill(supernet, choice, 2.0 * weight)
+    sampler.observe(report(supernet, choice, weight=weight))
+    sampler.end_epoch(EPOCHS)
+    expected = expected_norm(supernet, [("0->1", "nor_conv_1x1")]) / weight
+    place = space.decisions[0].options.index("nor_conv_1x1")
+    assert sampler.state_dict()["norms"][place].item() == pytest.approx(expected)
+
+
+def test_dead_options_count_as_drawn_only_where_that_is_wanted(space: SearchSpace) -> None:
+    """The release averages a zero in for an option that cannot reach the output."""
+    alive = space.architecture(dict.fromkeys(names(space), "nor_conv_3x3"))
+    shares = {}
+    for count_dead in (False, True):
+        sampler, supernet = paths(space, count_dead=count_dead), space.supernet()
+        fill(supernet, alive, 1.0)
+        sampler.observe(report(supernet, alive))
+        supernet.zero_grad(set_to_none=True)
+        sampler.observe(report(supernet, alive))  # nothing of it reached the output
+        other = one_of_each(space)
+        fill(supernet, other, 1.0)
+        for edge in ("0->2", "2->3"):
+            for parameter in supernet.parameters_of(edge, "nor_conv_3x3"):
+                parameter.grad = None
+        sampler.observe(report(supernet, other))
+        sampler.end_epoch(EPOCHS)
+        odds = sampler.distribution()["0->1"]
+        shares[count_dead] = odds["nor_conv_3x3"] / odds["nor_conv_1x1"]
+    assert shares[True] == pytest.approx(shares[False] / 3)
+
+
+def test_options_without_weights_may_be_judged_by_the_gradient_at_their_output(space: SearchSpace) -> None:
+    """G = mean weight gradient of the others, times own output gradient over the mean of theirs."""
+    sampler, supernet, choice = paths(space, parameter_free="output"), space.supernet(), one_of_each(space)
+    assert sampler.reads_outputs
+    fill(supernet, choice, 1.0)
+    small = expected_norm(supernet, [("0->1", "nor_conv_1x1")])
+    large = expected_norm(supernet, [("0->2", "nor_conv_3x3"), ("2->3", "nor_conv_3x3")])
+    outputs = {"0->1": [1.0, 1.0], "0->2": [3.0, 1.0], "1->2": [0.5], "0->3": [6.0], "2->3": [8.0]}
+    sampler.observe(report(supernet, choice, outputs=outputs))
+    sampler.end_epoch(EPOCHS)
+    reference = (2.0 + (4.0 + 8.0) / 2) / 2  # of the two convolutions, summed over cells, per decision
+    mean = (small + large) / 2
+    norms = {
+        "nor_conv_1x1": small,
+        "nor_conv_3x3": large,
+        "none": mean * 0.5 / reference,
+        "skip_connect": mean * 6.0 / reference,
+        "avg_pool_3x3": mean,  # nothing came through it: the mean of the others
+    }
+    assert sampler.distribution()["0->1"] == pytest.approx({o: n / sum(norms.values()) for o, n in norms.items()})
+
+
+@pytest.mark.parametrize(
+    ("schedule", "expected"),
+    [("linear", (0, 0.3, 0.5, 0.8)), ("cosine", (0, 0.206, 0.5, 0.8)), ("constant", (0.8,) * 4)],
+)
+def test_importance_grows_as_the_schedule_says_up_to_the_cap(schedule: Any, expected: Sequence[float]) -> None:
+    for epoch, value in zip((0, 3, 5, 9), expected, strict=True):
+        assert temperature(schedule, 0.8, epoch, 10) == pytest.approx(value, abs=1e-3)
+
+
+def test_exact_weights_of_paths_expect_the_mean_of_all_and_clipped_ones_are_bounded(space: SearchSpace) -> None:
+    """Every factor is cut, and then their product: six factors of 3 would be 729."""
+    supernet, choice = space.supernet(), one_of_each(space)
+    for kind in ("none", "exact", "clipped"):
+        sampler = paths(space, cap=0.9, weights=kind, largest_weight=3.0)
+        fill(supernet, choice, 1.0)
+        sampler.observe(report(supernet, choice))
+        sampler.end_epoch(EPOCHS)
+        every = list(space.iterate())
+        q, weights = (np.array([f(a) for a in every]) for f in (sampler.probability, sampler.weight))
+        assert q.sum() == pytest.approx(1)
+        if kind == "exact":
+            losses = np.random.default_rng(0).random(len(every))
+            assert (q * weights) @ losses == pytest.approx(losses.mean())
+            assert weights.max() > 1e5
+        else:
+            assert weights.max() == {"none": 1.0, "clipped": 3.0}[kind]
+        assert all(child.weight == sampler.weight(child.choice) for child in sampler.plan(3))  # type: ignore[arg-type]
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 3), st.floats(0, 100)), max_size=30),
+    st.sampled_from(["mean", "half_mean"]),
+    st.booleans(),
+)
+def test_averages_are_those_that_their_names_say(seen: list[tuple[int, float]], memory: Any, from_first: bool) -> None:
+    averages = Averages(4, memory, from_first=from_first)
     for start in range(0, len(seen), 7):
         chunk = seen[start : start + 7]
         averages.add(np.array([i for i, _ in chunk]), np.array([v for _, v in chunk]))
     values, observed = averages.finish()
     for index in range(4):
         mine = [value for i, value in seen if i == index]
-        half = 0.0
+        half = mine[0] if from_first and mine else 0.0
         for value in mine:
             half = (half + value) / 2
         assert observed[index] == bool(mine)
@@ -170,9 +293,9 @@ def test_averages_are_those_that_their_names_say(seen: list[tuple[int, float]], 
 # --- samples ---------------------------------------------------------------------------------------------------------
 
 
-def data(*, undrawn: str = "keep", decay: float = 0.1, cap: float = 1.0, num_samples: int = 26) -> ImportanceData:
-    made = setting(small_space(), num_samples=num_samples)
-    return ImportanceData(made, cap=cap, memory="mean", undrawn=undrawn, decay=decay)  # type: ignore[arg-type]
+def data(*, num_samples: int = 26, **switches: Any) -> ImportanceData:
+    plain = {"cap": 1.0, "memory": "mean", "undrawn": "keep", "decay": 0.1}
+    return ImportanceData(setting(small_space(), num_samples=num_samples), **{**plain, **switches})
 
 
 def show(sampler: ImportanceData, norms: npt.NDArray[np.float64], indices: npt.NDArray[np.int64]) -> None:
@@ -253,3 +376,17 @@ def test_reweighted_importance_lowers_the_variance_of_the_gradient_and_the_plain
     uniform = variance(np.full(600, 1 / 600), gradients)
     assert variance(p, weights[:, None] * gradients) < 0.9 * uniform
     assert variance(p, gradients) > 1.1 * uniform
+
+
+def test_a_plain_data_loader_gives_the_samples_of_the_current_epoch() -> None:
+    sampler = data()
+    loader = DataLoader(TensorDataset(torch.arange(26)), batch_size=8, sampler=sampler)
+    for epoch in range(4):
+        seen = torch.cat([batch for (batch,) in loader])
+        assert len(sampler) == len(seen) == 26
+        assert seen.tolist() == sampler.order(epoch).tolist()
+        show(sampler, np.linspace(0.1, 1.2, 26), np.arange(26))
+        resumed = data()
+        resumed.load_state_dict(sampler.state_dict())
+        assert list(resumed) == list(sampler)
+        sampler.end_epoch(epoch)
