@@ -24,7 +24,8 @@ _CHECK_EVERY = 16  # steps between looks at the loss: each waits for the device
 _RESTARTS = 2
 _SMALLEST_MICRO_BATCH = 4  # even parts of any batch then hold two samples, which batch normalisation needs
 
-Given, Result = ParamSpec("Given"), TypeVar("Result")
+Given = ParamSpec("Given")
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
