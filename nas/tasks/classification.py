@@ -43,11 +43,11 @@ class Classification(Task):
     def gradient_norm_bound(self, logits: Tensor, targets: Tensor) -> Tensor:
         """||softmax(z) - onehot(y)|| of every sample, `batch`, detached, fp32."""
         import torch
-        from torch.nn import functional
 
         probabilities = logits.detach().float().softmax(dim=1)  # batch x classes
-        onehot = functional.one_hot(targets, probabilities.shape[1]).to(probabilities.dtype)
-        norms: Tensor = torch.linalg.vector_norm(probabilities - onehot, dim=1)
+        classes = torch.arange(probabilities.shape[1], device=targets.device)
+        onehot = targets[:, None] == classes  # `one_hot` would read its targets on the host
+        norms: Tensor = torch.linalg.vector_norm(probabilities - onehot.to(probabilities.dtype), dim=1)
         return norms
 
 

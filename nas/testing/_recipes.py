@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
         Probe,
         Recipe,
         Setting,
+        Step,
         StepReport,
         TrainingSummary,
     )
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 EPOCHS = 4
 OPTIONS = SupernetOptions(batch_size=8, learning_rate=0.05)
 _PATHS = 1500
+_READS = {"aten._local_scalar_dense.default", "aten.equal.default", "aten.nonzero.default", "aten.item.default"}
 _UNLIKELY = 16.0  # minus the logarithm of the probability that a right sampler fails a frequency check: 1e-7
 
 
@@ -47,6 +49,7 @@ def check_recipe(plugin: Plugin[Recipe], settings: Mapping[str, object] | None =
     check_samples(plugin, settings, seed=seed)
     check_weights(plugin, settings, seed=seed)
     check_idle(plugin, settings, seed=seed)
+    check_waiting(plugin, settings, seed=seed)
     check_seeds(plugin, settings, seed=seed)
     check_resuming(plugin, settings, seed=seed)
     check_editing(plugin, settings, seed=seed)
@@ -158,6 +161,35 @@ def check_idle(plugin: Plugin[Recipe], settings: Mapping[str, object] | None = N
     before.update(weights())
     trial.train(look=look, after_step=compare)
     _require(len(trial.reports) == trial.num_steps, "every step is observed once", len(trial.reports))
+
+
+def check_waiting(plugin: Plugin[Recipe], settings: Mapping[str, object] | None = None, *, seed: int = 0) -> None:
+    """Inside a step nothing reads a number off a tensor: on an accelerator that would wait for it."""
+    from torch.utils._python_dispatch import TorchDispatchMode
+
+    from nas.training import GradientPolicy
+
+    trial = Trial(plugin, settings, seed=seed)
+    policy, reads = trial.recipe.gradients, []
+
+    class Listening(TorchDispatchMode):  # type: ignore[no-untyped-call]
+        def __torch_dispatch__(
+            self, func: Any, types: object, args: tuple[object, ...] = (), kwargs: dict[str, object] | None = None
+        ) -> object:
+            if str(func) in _READS:
+                reads.append(str(func))
+            return func(*args, **(kwargs or {}))
+
+    class Watched(GradientPolicy):
+        passes_per_child = policy.passes_per_child
+
+        def run(self, step: Step) -> Tensor:
+            with Listening():  # type: ignore[no-untyped-call]
+                return policy.run(step)
+
+    trial.recipe = dataclasses.replace(trial.recipe, gradients=Watched())
+    trial.train(stop_at=3)
+    _require(not reads, "a step reads no number off the device", *sorted(set(reads)))
 
 
 def check_seeds(plugin: Plugin[Recipe], settings: Mapping[str, object] | None = None, *, seed: int = 0) -> None:

@@ -21,6 +21,7 @@ from nas.training import (
     Setting,
     ShuffledData,
     Step,
+    StepReport,
     Unbiased,
     UniformPaths,
 )
@@ -74,6 +75,10 @@ def test_options_of_no_child_stand_still(case: Case) -> None:
     _recipes.check_idle(*case)
 
 
+def test_a_step_does_not_wait_for_the_device(case: Case) -> None:
+    _recipes.check_waiting(*case)
+
+
 def test_a_training_depends_on_its_seed_alone(case: Case) -> None:
     _recipes.check_seeds(*case)
 
@@ -111,6 +116,13 @@ class HalfTheData(ShuffledData):
 
     def order(self, epoch: int) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
         return super().order(epoch) % (len(self) // 2)
+
+
+class Impatient(ShuffledData):
+    """Looks at the loss in every step."""
+
+    def observe(self, report: StepReport) -> None:
+        self.worst = float(report.sample_norms().max())
 
 
 class TrainsAll(GradientPolicy):
@@ -160,6 +172,11 @@ def test_the_contract_sees_samples_that_are_never_drawn() -> None:
 def test_the_contract_sees_idle_weights_that_move() -> None:
     with pytest.raises(ContractViolation, match="gets no gradient"):
         _recipes.check_recipe(broken(gradients=TrainsAll()))
+
+
+def test_the_contract_sees_a_step_that_waits_for_the_device() -> None:
+    with pytest.raises(ContractViolation, match="reads no number"):
+        _recipes.check_waiting(broken(data=Impatient))
 
 
 def test_the_contract_sees_randomness_that_is_in_no_state() -> None:
