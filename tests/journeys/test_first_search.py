@@ -96,8 +96,16 @@ def test_a_raised_budget_goes_on_with_the_same_supernet(client: Client, finished
 
 def test_a_second_job_searches_the_supernet_of_the_first(client: Client, finished: Job) -> None:
     spec = {**SMALL, "supernet": {"from": finished.job_id}, "searcher": "random", "audit": {"networks": 0}}
-    job = client.submit({**spec, "deliver": {"networks": 0}}).wait(progress=False)
+    handle = client.submit({**spec, "deliver": {"networks": 0}})
+    job = handle.wait(progress=False)
     assert job.state is JobState.SUCCEEDED, job.reason
+    assert job.spec["searcher"]["name"] != finished.spec["searcher"]["name"]
+    mine, theirs = ({a.kind: a.artifact_id for a in h.artifacts()} for h in (handle, client.job(finished.job_id)))
+    assert mine["supernet"] == theirs["supernet"]
+    events = list(handle.events())
+    assert not [event for event in events if event.type == "epoch"]
+    messages = [str(event.data.get("message", "")) for event in events]
+    assert any(f"supernet of job {finished.job_id} taken over" in message for message in messages)
     assert job.spent.epochs == 0
     assert job.spent.evaluations == 24
 
