@@ -254,7 +254,8 @@ class GradientMatching(SplitRule):
     often as `repeats`: one batch, one random setting of the other decisions; for every option the gradient of all
     parameters of the part that are not the decision's own. The distance of two options is the mean of 1 - cos. Options
     are split into two groups, sizes as equal as can be (2 and 3 of 5), by the cut of largest weight, found by trying
-    all; the decision with the largest cut is taken. Where the network has no output, cos is 0.
+    all; the decision with the largest cut is taken. (Sums are compared, as in the paper, so that among decisions with
+    different numbers of options those with more are favoured.)
 
     Args:
         repeats: how often gradients are compared, per decision.

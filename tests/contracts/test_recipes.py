@@ -7,25 +7,29 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 
 from nas.recipes import REGISTRY
 from nas.testing import _recipes
 from nas.training import (
     Child,
     DataSampler,
+    Exhaustive,
     GradientNorms,
     GradientPolicy,
     PathSampler,
+    Probe,
     Recipe,
     Setting,
     ShuffledData,
+    Splitting,
     Step,
     StepReport,
     Unbiased,
     UniformPaths,
 )
-from searchspaces import Config, ContractViolation, Plugin
+from searchspaces import Config, ContractViolation, Plugin, Supernet
 
 EXACT = {"path_reweighting": "exact", "data_reweighting": "exact"}
 CASES: list[tuple[str, Mapping[str, object]]] = [
@@ -139,6 +143,16 @@ class TrainsAll(GradientPolicy):
         return next(step.supernet.parameters()).detach().norm()
 
 
+class Perturbs(Splitting):
+    """Changes a weight when it splits."""
+
+    def edit(self, supernet: Supernet, probe: Probe, epoch: int) -> Mapping[nn.Parameter, nn.Parameter]:
+        origins = super().edit(supernet, probe, epoch)
+        with torch.no_grad():
+            next(supernet.parameters()).mul_(1.001)
+        return origins
+
+
 def broken(
     *,
     paths: type[PathSampler] | None = None,
@@ -182,6 +196,15 @@ def test_the_contract_sees_a_step_that_waits_for_the_device() -> None:
 def test_the_contract_sees_randomness_that_is_in_no_state() -> None:
     with pytest.raises(ContractViolation, match="resum"):
         _recipes.check_resuming(broken(data=ForgetfulData))
+
+
+def test_the_contract_sees_an_edit_that_changes_outputs() -> None:
+    def create(config: Config, setting: Setting) -> Recipe:
+        structure = Perturbs(setting, Exhaustive(()), at=[0.5], restart=False)
+        return replace(REGISTRY["spos"](None, setting), structure=structure)
+
+    with pytest.raises(ContractViolation, match="changes no output"):
+        _recipes.check_editing(Plugin("broken", "breaks the contract", "none", create))
 
 
 def test_the_contract_sees_weights_that_are_cut() -> None:
