@@ -7,7 +7,11 @@ from collections.abc import Sequence
 from itertools import pairwise
 
 import pytest
+import torch
+from torch import Tensor
+from torch.nn.functional import cosine_similarity, cross_entropy
 
+from nas.streams import torch_stream
 from nas.training import ChainPaths, FairPaths, PathSampler, Setting, UniformPaths
 from searchspaces import REGISTRY as SPACES
 from searchspaces import Architecture, SearchSpace
@@ -138,3 +142,28 @@ def test_a_chain_of_one_single_choice_stays(space: SearchSpace) -> None:
         space = space.partition(decision.name, [[option] for option in decision.options])[0]
     sampler = ChainPaths(setting(space))
     assert children(sampler, 0) == children(sampler, 5)
+
+
+def test_neighbours_in_a_chain_interfere_less_on_what_they_share_than_independent_paths() -> None:
+    """Cosine of the gradients of shared operations at fixed weights, on one batch; the paper's reason for the chain."""
+    small = SPACES["nasbench201"]({"channels": 4, "cells_per_stage": 1, "input_shape": (1, 8, 8), "num_classes": 4})
+    supernet = small.supernet(seed=0)
+    generator = torch_stream(0, "images")
+    images, targets = torch.randn(16, 1, 8, 8, generator=generator), torch.arange(16) % 4
+
+    def gradients(architecture: Architecture) -> dict[str, Tensor]:
+        supernet.zero_grad()
+        cross_entropy(supernet(images, architecture), targets).backward()  # type: ignore[no-untyped-call]
+        return {name: p.grad for name, p in supernet.named_parameters() if "operations" in name and p.grad is not None}
+
+    def mean_cosine(sampler: PathSampler) -> float:
+        found = [gradients(children(sampler, step)[0]) for step in range(STEPS)]
+        cosines = [
+            float(cosine_similarity(one[name].flatten(), other[name].flatten(), dim=0))
+            for one, other in pairwise(found)
+            for name in one.keys() & other.keys()
+        ]
+        return sum(cosines) / len(cosines)
+
+    # over four seeds 0.14 to 0.22 against 0.00 to 0.06
+    assert mean_cosine(ChainPaths(setting(small))) > mean_cosine(UniformPaths(setting(small))) + 0.05
