@@ -69,7 +69,7 @@ def train_supernet(
         CheckpointError: the checkpoint belongs to another training.
         OutOfMemory: not even a few samples fit at once.
     """
-    stepper = _SupernetStepper(
+    stepper = SupernetStepper(
         supernet,
         recipe,
         dataset,
@@ -85,7 +85,7 @@ def train_supernet(
     return engine.run(should_stop=should_stop, on_step=on_step, on_epoch=on_epoch)
 
 
-class _SupernetStepper(Stepper):
+class SupernetStepper(Stepper):
     def __init__(
         self,
         supernet: Supernet,
@@ -226,7 +226,7 @@ class _Step(Step):
 
     def __init__(  # noqa: PLR0917
         self,
-        stepper: _SupernetStepper,
+        stepper: SupernetStepper,
         number: int,
         children: Sequence[Child],
         images: Tensor,
