@@ -100,7 +100,7 @@ def print_trust(report: TrustReport) -> None:
     for note in report.notes:
         print(f"note: {note}")
     head = ("ranked by", "tau", "95 %", "sparse", "Spearman", "top decile", "given live FLOPs", "top k", "mean", "best")
-    rows = [
+    agreements = [
         (
             found.ranker,
             _number(found.kendall),
@@ -110,13 +110,13 @@ def print_trust(report: TrustReport) -> None:
         )
         for found in report.rankers
     ]
-    _table(_console(), head, rows)
+    _table(_console(), head, agreements)
     if report.provenance is None:
         return
     said = report.provenance
-    context = {**said.context, **said.passes}
-    rows = [("chosen", said.rule), *((name, str(value)) for name, value in context.items())]
-    _facts([*rows, ("wall seconds", f"{said.wall_seconds:.0f}" if said.wall_seconds is not None else "")])
+    context = [(name, str(value)) for name, value in {**said.context, **said.passes}.items()]
+    seconds = f"{said.wall_seconds:.0f}" if said.wall_seconds is not None else ""
+    _facts([("chosen", said.rule), *context, ("wall seconds", seconds)])
 
 
 def _number(value: float | None) -> str:
