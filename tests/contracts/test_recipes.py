@@ -35,7 +35,7 @@ EXACT = {"path_reweighting": "exact", "data_reweighting": "exact"}
 CASES: list[tuple[str, Mapping[str, object]]] = [
     *((name, {}) for name in REGISTRY),
     ("spos", {"idle": "decay"}),
-    ("sumnas", {"fresh_momentum": False}),
+    ("sumnas", {"fresh_momentum": False, "inner_steps": 1}),
     ("pada", {"released": True}),
     ("pada", {"path_distribution": "per_decision", "norms": "after_clip", **EXACT}),
     ("pada", {"path_importance": False, "data_reweighting": "clipped", "largest_data_weight": 1.01}),
