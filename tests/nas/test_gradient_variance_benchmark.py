@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from benchmarks.gradient_variance import data_side, path_interval, variance
+from benchmarks.gradient_variance import PathSide, data_side, path_interval
 from nas.streams import stream
 from nas.tasks import REGISTRY as TASKS
 from nas.testing._recipes import small_dataset, small_space
@@ -13,6 +13,11 @@ from nas.training import DeviceData, calibration_images, set_statistics
 
 DATASET = small_dataset()
 TASK = TASKS["classification"](None, DATASET)
+
+
+def variance(gradients: torch.Tensor) -> float:
+    """Trace of the covariance of the rows."""
+    return float(gradients.var(dim=0, correction=0).sum())
 
 
 def test_the_data_sides_variances_are_those_of_draws() -> None:
@@ -37,16 +42,22 @@ def test_the_data_sides_variances_are_those_of_draws() -> None:
 
     drawn = torch.from_numpy(np.random.default_rng(0).choice(num_samples, size=20_000, p=p))
     weights = torch.from_numpy(1 / (num_samples * p))
-    uniform = variance(gradients) * (num_samples - 1) / num_samples
+    uniform = variance(gradients)
     assert np.isclose(found.unweighted, variance(gradients[drawn]) / uniform, rtol=0.03)
     assert np.isclose(found.reweighted, variance(gradients[drawn] * weights[drawn, None]) / uniform, rtol=0.03)
 
 
-def test_the_path_sides_interval_holds_its_ratio() -> None:
-    generator = torch.Generator().manual_seed(0)
-    first, second = (torch.randn((80, 6), generator=generator, dtype=torch.float64) * s for s in (2.0, 1.0))
-    low, high = path_interval([(first, second)])
+def test_the_path_sides_ratio_is_that_of_draws_and_its_interval_holds_it() -> None:
+    """Uniform over four paths, importance over the same four: exact on one side, drawn on the other."""
+    rng = np.random.default_rng(0)
+    gradients, q = rng.normal(size=(4, 6)), np.array([0.1, 0.2, 0.3, 0.4])
+    weights = np.minimum(0.25 / q, 2.0)
+    side = PathSide(gradients @ gradients.T, odds=q / 0.25, weights=weights)
+    drawn = rng.choice(4, size=50_000, p=q)
+    expected = (gradients[drawn] * weights[drawn, None]).var(axis=0).sum() / gradients.var(axis=0).sum()
+    assert np.isclose(side.ratio(np.ones(4)), expected, rtol=0.02)
+    many = PathSide(np.tile(side.gram, (20, 20)), np.tile(side.odds, 20), np.tile(side.weights, 20))
+    low, high = path_interval([many])
     assert isinstance(low, float)
     assert isinstance(high, float)
-    assert low < variance(first) / variance(second) < high
-    assert low < 4.0 < high
+    assert low < expected < high
