@@ -65,7 +65,7 @@ class Scale:
     paths: int
 
 
-FULL = Scale(seeds=3, train_images=12_000, samples=3_000, architectures=6, paths=200)
+FULL = Scale(seeds=3, train_images=20_000, samples=3_000, architectures=6, paths=200)
 QUICK = Scale(seeds=1, train_images=10_000, samples=1_000, architectures=3, paths=60)
 
 
