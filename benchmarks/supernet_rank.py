@@ -73,8 +73,10 @@ class Plan:
     channels: int
     cells: int
     side: int
+    learning_rate: float
     architectures: int
     images: int
+    train_images: int | None = None
     eval_batch: int = 1000
 
 
@@ -122,7 +124,9 @@ class Bench:
         with np.load(data_file("nasbench201.npz"), allow_pickle=False) as table:
             rows = np.sort(stream(0, "architectures").permutation(len(table["arch_str"]))[: plan.architectures])
             texts, truth = table["arch_str"][rows], table["cifar10_test_acc"][rows].astype(np.float64)
-        return cls(plan, space, small_cifar10(plan.side), [space.parse(str(text)) for text in texts], truth)
+        return cls(
+            plan, space, small_cifar10(plan.side, plan.train_images), [space.parse(str(text)) for text in texts], truth
+        )
 
     def costs(self, *, live: bool) -> Floats:
         """FLOPs of the architectures in the benchmark's full-size network."""
@@ -132,9 +136,12 @@ class Bench:
         )
 
 
-def small_cifar10(side: int) -> Dataset:
-    """All training images, and the test images in place of valid ones, averaged down to `side x side`."""
-    found = DATASETS["cifar10"]({"path": str(data_file("cifar10_jpeg.npz"))})
+def small_cifar10(side: int, limit: int | None = None) -> Dataset:
+    """All training images, and the test images in place of valid ones, averaged down to `side x side`.
+
+    limit: largest number of training images of each of the plug-in's two splits of them; None takes all.
+    """
+    found = DATASETS["cifar10"]({"path": str(data_file("cifar10_jpeg.npz")), "limit": limit})
     test = found.load_test()
     train = [np.concatenate(both) for both in zip(parts(found.train), parts(found.valid), strict=True)]
     images, factor = train[0], 32 // side
@@ -221,7 +228,7 @@ def trained(
     bench: Bench, name: str, seed: int, epochs: int, dataset: Dataset, control: Distribution | None
 ) -> tuple[Supernet, float, Distribution, float]:
     """Supernet, MACs per image, mean distribution, and seconds."""
-    options = Options(batch_size=bench.plan.batch, diagnosis=0)
+    options = Options(batch_size=bench.plan.batch, learning_rate=bench.plan.learning_rate, diagnosis=0)
     setting = Setting.of(bench.space, dataset, options, num_epochs=epochs, seed=seed)
     ref = PluginRef(name=BASE) if control else recipe_of(name)
     made: Recipe = RECIPES[ref.name](ref.config, setting)
@@ -347,6 +354,7 @@ def main() -> None:
         ("seeds", int, 3, "supernets of each recipe"),
         ("steps", int, 11_700, "steps of single uniform paths that set the budget"),
         ("batch", int, 256, "images per step"),
+        ("rate", float, 0.15, "peak learning rate of every recipe"),
         ("channels", int, 16, "channels of the first stage"),
         ("cells", int, 1, "cells per stage"),
         ("side", int, 16, "pixels: 32, 16 or 8"),
@@ -355,10 +363,11 @@ def main() -> None:
     names = given.recipes.split(",")
     if given.recipes == "all":
         names = [BASE, "default", "pada", CONTROL, *sorted(set(RECIPES.names()) - {BASE, "pada"})]
-    plan = Plan(given.steps, given.batch, given.channels, given.cells, given.side, architectures=500, images=2000)
-    seeds = given.seeds
+    size = (given.steps, given.batch, given.channels, given.cells, given.side)
+    plan, seeds = Plan(*size, learning_rate=given.rate, architectures=500, images=2000), given.seeds
     if given.quick:
-        plan, seeds = replace(plan, steps=100, channels=4, side=8, architectures=100, images=500), 1
+        plan = replace(plan, steps=600, batch=64, channels=4, side=8, architectures=100, images=500, train_images=1500)
+        seeds = 1
     bench, folder = Bench.of(plan), Path(given.keep) if given.keep else None
     runs: dict[str, list[Run]] = {}
     for seed in range(seeds):

@@ -6,15 +6,17 @@ its options drawn in proportion to the norm of their gradient, and samples in pr
 the epochs.
 
 Deviations, each a setting, and all of them undone by `released: true`: norms are read before the gradient is clipped,
-and averaged truly over the epoch; paths keep a share of uniform, and options without weights that of the others, so
-that none starves; a sample or an option that was not drawn keeps its norm; an option that cannot reach the output has
-no norm rather than 0; idle weights stand still (they moved in the release because its framework left zeros in their
-gradients). One is left: the second epoch is a shuffle too, which the release draws with replacement, uniformly.
+and averaged truly over the epoch; options are drawn by importance from the second epoch on, at a share that leaves
+every option a quarter of its uniform probability, so that none starves (options without weights have no norm); drawn
+samples are re-weighted, so that the batch is an unbiased estimate of the whole, at less variance than uniform draws; a
+sample or an option that was not drawn keeps its norm; an option that cannot reach the output has no norm rather than 0;
+idle weights stand still (they moved in the release because its framework left zeros in their gradients). One is left:
+the second epoch is a shuffle too, which the release draws with replacement, uniformly.
 
-The release does not re-weight losses, so that it trains on hard samples and on paths of many convolutions rather than
-on what it samples from. `data_reweighting: exact` makes the batch an unbiased estimate again, at less variance than
-uniform draws. On the path side exact weights are products over decisions, which grow beyond use: 1/(1 - path_cap) to
-the number of decisions; `clipped` cuts them, for some bias.
+The release does not re-weight losses, so that it trains on hard samples. Paths are not re-weighted here either: that
+the weights of convolutions, which need it most, are trained more often is what raises the rank correlation (see
+`benchmarks.supernet_rank` and its control with fixed probabilities). Exact weights of paths are products over decisions
+and grow beyond use, 1/(1 - path_cap) to the number of decisions; `clipped` cuts them.
 """
 
 from __future__ import annotations
@@ -57,16 +59,16 @@ class PADAConfig(Config):
     path_importance: bool = Field(True, description="Draw options by importance; otherwise uniformly.")
     data_importance: bool = Field(True, description="Draw samples by importance; otherwise each once per epoch.")
     path_schedule: Literal["linear", "cosine", "constant"] = Field(
-        "linear", description="How the share of importance among options grows over the epochs; constant: the cap."
+        "constant", description="How the share of importance among options grows over the epochs; constant: the cap."
     )
     data_schedule: Literal["linear", "cosine", "constant"] = Field(
         "linear", description="How the share of importance among samples grows over the epochs; constant: the cap."
     )
     path_cap: float = Field(
-        0.9, ge=0, le=1, description="Largest share of importance in the distribution of options; the rest is uniform."
+        0.75, ge=0, le=1, description="Largest share of importance in the distribution of options; the rest is uniform."
     )
     data_cap: float = Field(
-        1.0, ge=0, le=1, description="Largest share of importance in the distribution of samples; the rest is uniform."
+        0.9, ge=0, le=1, description="Largest share of importance in the distribution of samples; the rest is uniform."
     )
     path_distribution: Literal["shared", "per_decision"] = Field(
         "shared", description="One distribution for all decisions with the same options, or one for each decision."
@@ -78,8 +80,8 @@ class PADAConfig(Config):
         "before_clip", description="Whether options are judged by the step's gradient before or after it is clipped."
     )
     parameter_free: Literal["mean", "zero", "output"] = Field(
-        "mean",
-        description="Norm of options without weights: the mean of the others', zero, or that mean times how their "
+        "zero",
+        description="Norm of options without weights: zero, the mean of the others', or that mean times how their "
         "output's gradient compares (slower: networks then run plain operations).",
     )
     dead: Literal["skip", "zero"] = Field(
@@ -97,7 +99,7 @@ class PADAConfig(Config):
         "product at most `largest_path_weight`.",
     )
     data_reweighting: Literal["none", "exact", "clipped"] = Field(
-        "none", description="Weight of a drawn sample's loss: 1, 1/(Np), or that but at most `largest_data_weight`."
+        "exact", description="Weight of a drawn sample's loss: 1, 1/(Np), or that but at most `largest_data_weight`."
     )
     largest_path_weight: float = Field(3.0, gt=0, le=1e6, description="Where `clipped` cuts the weights of paths.")
     largest_data_weight: float = Field(3.0, gt=0, le=1e6, description="Where `clipped` cuts the weights of samples.")
