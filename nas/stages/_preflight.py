@@ -221,9 +221,9 @@ def _time_paths(spec: JobSpec, bench: Workbench) -> _Timing:
     """Time one training step with one thread and with all there are, and count what the largest path's step holds."""
     import torch
 
-    from nas.training import DeviceData
+    from nas.training import DeviceData, accelerated, to_device
 
-    supernet = bench.space.supernet(seed=spec.seed).to(bench.device)
+    supernet = to_device(bench.space.supernet(seed=spec.seed), bench.device).train()
     data = DeviceData.of(bench.dataset.train, bench.dataset, bench.device)
     x, y = data.batch(torch.arange(min(spec.supernet.batch_size, len(bench.dataset.train))))
     paths = [bench.space.sample(stream(spec.seed, "preflight", "path", i)) for i in range(_TIMED_PATHS)]
@@ -236,7 +236,9 @@ def _time_paths(spec: JobSpec, bench: Workbench) -> _Timing:
 
     def step(path: Architecture) -> float:
         began = time.perf_counter()
-        torch.autograd.backward(bench.task.losses(supernet(x, path), y).mean())
+        with accelerated(bench.device, bench.dtype):
+            logits = supernet(x, path)
+        torch.autograd.backward(bench.task.losses(logits, y).mean())
         supernet.zero_grad(set_to_none=True)
         if bench.device.type == "cuda":
             torch.cuda.synchronize(bench.device)
