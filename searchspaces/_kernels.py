@@ -114,8 +114,16 @@ def _can_fuse(tensors: Sequence[Tensor], norms: Sequence[nn.BatchNorm2d]) -> boo
             and x.is_contiguous(memory_format=torch.channels_last)
             for x in tensors
         )
-        and all(norm.training or norm.running_mean is None for norm in norms)
+        and all(_is_fusable(norm) for norm in norms)
+        and (not norms or first.numel() > first.shape[1])  # one value per channel is left to torch, which refuses it
     )
+
+
+def _is_fusable(norm: nn.BatchNorm2d) -> bool:
+    """Normalises by the batch, and all that the kernels read and write of it is fp32."""
+    scale, mean = norm.weight, norm.running_mean
+    uses_batch = norm.training or mean is None
+    return uses_batch and all(tensor is None or tensor.dtype == torch.float32 for tensor in (scale, mean))
 
 
 def _fused_node(

@@ -129,3 +129,15 @@ def test_what_second_order_needs_is_left_plain() -> None:
     (gradient,) = torch.autograd.grad(average_3x3(x).square().sum(), x, create_graph=True)
     gradient.sum().backward()
     assert x.grad is not None
+
+
+def test_normalisations_of_another_number_format_are_left_plain() -> None:
+    xs, norm = [image(3, 16, 4, 4, seed=k, dtype=torch.bfloat16) for k in range(2)], nn.BatchNorm2d(16).bfloat16()
+    plain = node([(xs[0], norm)], xs[1:]).value()
+    with fused():
+        torch.testing.assert_close(node([(xs[0], norm)], xs[1:]).value(), plain, rtol=0, atol=0)
+
+
+def test_one_value_per_channel_cannot_be_normalised() -> None:
+    with fused(), pytest.raises(ValueError, match="more than 1 value per channel"):
+        node([(image(1, 16, 1, 1), nn.BatchNorm2d(16))])
