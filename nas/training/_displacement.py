@@ -18,7 +18,7 @@ class Displacement(GradientPolicy):
     is outside all paths is not touched. `StepReport` and the returned norm show the outer gradient.
 
     Args:
-        inner_rate: None is the job's learning rate; it does not follow the schedule.
+        inner_rate: None is the job's learning rate; it does not follow the schedule, but restarts halve it too.
         inner_momentum: None is the job's.
         outer_rate: before the schedule.
         outer_weight_decay: of the outer step; the inner ones have none.
@@ -79,7 +79,7 @@ class Displacement(GradientPolicy):
     def _optimizer(self, step: Step, touched: list[nn.Parameter]) -> torch.optim.Optimizer:
         rate = step.learning_rate if self._inner_rate is None else self._inner_rate
         momentum = step.optimizer.defaults["momentum"] if self._inner_momentum is None else self._inner_momentum
-        inner = torch.optim.SGD(touched, lr=rate, momentum=momentum, foreach=True)
+        inner = torch.optim.SGD(touched, lr=rate * step.restart_factor, momentum=momentum, foreach=True)
         if not self._fresh:
             inner.state = step.optimizer.state  # checkpoints hold it there
         return inner

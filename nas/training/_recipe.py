@@ -222,6 +222,7 @@ class Step(ABC):
         optimizer: over all parameters; its rate is set already.
         learning_rate: the job's, before any schedule.
         rate_factor: what the schedule, and restarts after a divergence, multiply rates by in this step.
+        restart_factor: the share of the restarts in it; for rates that follow no schedule.
         clip_norm: largest norm of the update's gradient.
     """
 
@@ -230,6 +231,7 @@ class Step(ABC):
     optimizer: torch.optim.Optimizer
     learning_rate: float
     rate_factor: float
+    restart_factor: float = 1.0
     clip_norm: float
 
     @abstractmethod

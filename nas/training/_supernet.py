@@ -138,7 +138,7 @@ class SupernetStepper(Stepper):
         for group in self.optimizer.param_groups:
             group["lr"] = self.options.learning_rate * factor
         run = self._prepared(step, self.recipe.paths.plan(step))
-        run.rate_factor = factor
+        run.rate_factor, run.restart_factor = factor, rate_factor
         norm = self.recipe.gradients.run(run)
         return StepOutcome(run.loss(), norm)
 

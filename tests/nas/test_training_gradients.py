@@ -175,6 +175,20 @@ def test_the_shared_weights_go_the_mean_way_of_children_that_train_apart() -> No
         torch.testing.assert_close(ended[name], START[name] - 0.8 * 0.5 * (ways[name] + 0.02 * START[name]))
 
 
+def test_a_restart_slows_the_inner_steps_too() -> None:
+    """They follow no schedule; without it, a divergence inside them would come back at every restart."""
+    policy = Displacement(inner_steps=1, inner_rate=0.3, outer_rate=0.8, outer_weight_decay=0.0)
+    ways = []
+    for factor in (1.0, 0.5):
+        supernet = SPACE.supernet(seed=0)
+        step = OneStep(supernet, [EVERY[24]])
+        step.restart_factor = factor
+        policy.run(step)
+        ways.append(supernet.trunk.classifier.weight.detach() - START["trunk.classifier.weight"])  # type: ignore[union-attr,operator,arg-type]
+    assert ways[0].abs().sum() > 0
+    torch.testing.assert_close(ways[1], ways[0] / 2, rtol=1e-3, atol=1e-7)
+
+
 def test_inner_momentum_may_run_on_from_child_to_child() -> None:
     choices = [EVERY[24], EVERY[24]]
     fresh, leaking = (after(Displacement(fresh=fresh), choices) for fresh in (True, False))
