@@ -28,6 +28,7 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+from torch import Tensor
 
 from benchmarks._data import data_file
 from benchmarks._report import Value, arguments, report
@@ -195,7 +196,7 @@ class Counting(PathSampler):
 
     def __init__(self, inner: PathSampler, space: SearchSpace) -> None:
         self._inner, self._space = inner, space
-        self.reads_outputs = inner.reads_outputs
+        self.num_children, self.reads_outputs = inner.num_children, inner.reads_outputs
         self.macs = 0.0
 
     def plan(self, step: int) -> Sequence[Child]:
@@ -215,6 +216,12 @@ class Counting(PathSampler):
 
     def end_epoch(self, epoch: int) -> None:
         self._inner.end_epoch(epoch)
+
+    def state_dict(self) -> dict[str, Tensor]:
+        return self._inner.state_dict()
+
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        self._inner.load_state_dict(state)
 
 
 def recipe_of(name: str) -> PluginRef:
