@@ -15,7 +15,7 @@ from nas.resources import CostRange, JsonObject, Phase, PreflightReport, UnitPla
 from nas.spec import Constraint, JobSpec
 from nas.stages._search import needed_costs
 from nas.streams import stream
-from searchspaces import Architecture, ConfigError, DataError, InfeasibleSpace, SpecError, Violation
+from searchspaces import Architecture, ConfigError, DataError, InfeasibleSpace, OutOfMemory, SpecError, Violation
 
 if TYPE_CHECKING:
     from nas.stages._context import UnitContext
@@ -86,6 +86,7 @@ def preflight(spec: JobSpec, *, bench: Workbench | None = None) -> PreflightRepo
     Raises:
         DataError: the data set's file is missing or broken.
         ConfigError: the space does not fit the data set.
+        OutOfMemory: not even a few samples of the largest path's step fit at once.
     """
     from nas.workbench import Workbench
 
@@ -95,6 +96,8 @@ def preflight(spec: JobSpec, *, bench: Workbench | None = None) -> PreflightRepo
     passes = _passes_per_step(spec, bench)
     per_epoch = steps_per_epoch(spec, len(bench.dataset.train))
     notes = survey.why()
+    if timing.at_once < min(spec.supernet.batch_size, len(bench.dataset.train)):
+        notes.append(f"memory is short: batches run in parts of at most {timing.at_once} samples")
     epochs, limit = spec.budget.epochs, spec.budget.wall_time
     epoch_seconds = timing.pass_seconds * passes * per_epoch
     if limit and epoch_seconds * epochs > _TRAINING_SHARE * limit:
@@ -210,22 +213,54 @@ def _passes_per_step(spec: JobSpec, bench: Workbench) -> int:
 
 
 class _Timing(NamedTuple):
-    """A training step of one random path (median seconds), with the fastest number of threads; None where on CUDA."""
+    """A training step of one random path (median seconds), with the fastest number of threads; None where on CUDA.
+
+    `at_once`: how many of its samples fit into the memory together; less than a batch where it is short.
+    """
 
     pass_seconds: float
     threads: int | None
     largest_path_bytes: int
+    at_once: int
 
 
 def _time_paths(spec: JobSpec, bench: Workbench) -> _Timing:
-    """Time one training step with one thread and with all there are, and count what the largest path's step holds."""
+    """Time one training step with one thread and with all there are, and count what the largest path's step holds.
+
+    Where a batch does not fit into the memory, training halves it; so does this.
+
+    Raises:
+        OutOfMemory: not even a few samples fit at once.
+    """
+    from nas.training import SMALLEST_MICRO_BATCH, is_out_of_memory
+
+    whole = at_once = min(spec.supernet.batch_size, len(bench.dataset.train))
+    while True:
+        try:
+            timing = _time_steps(spec, bench, at_once)
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            reason = str(error).partition("\n")[0]
+        else:
+            return timing._replace(pass_seconds=timing.pass_seconds * whole / at_once)
+        if at_once // 2 < SMALLEST_MICRO_BATCH:
+            raise OutOfMemory(
+                f"a step of {at_once} samples does not fit into the memory of {bench.device} ({reason}); give a "
+                "smaller space, or another device."
+            )
+        at_once //= 2
+
+
+def _time_steps(spec: JobSpec, bench: Workbench, at_once: int) -> _Timing:
+    """The timing of steps of so many samples."""
     import torch
 
     from nas.training import DeviceData, accelerated, to_device
 
     supernet = to_device(bench.space.supernet(seed=spec.seed), bench.device).train()
     data = DeviceData.of(bench.dataset.train, bench.dataset, bench.device)
-    x, y = data.batch(torch.arange(min(spec.supernet.batch_size, len(bench.dataset.train))))
+    x, y = data.batch(torch.arange(at_once))
     paths = [bench.space.sample(stream(spec.seed, "preflight", "path", i)) for i in range(_TIMED_PATHS)]
     held = 0
 
@@ -248,14 +283,16 @@ def _time_paths(spec: JobSpec, bench: Workbench) -> _Timing:
         step(bench.space.extremes().largest)
     all_threads = torch.get_num_threads()
     seconds = {}
-    for threads in sorted({1, all_threads} if bench.device.type == "cpu" else {all_threads}):
-        torch.set_num_threads(threads)
-        seconds[threads] = statistics.median([step(path) for path in (*paths, *paths)][len(paths) :])
-    torch.set_num_threads(all_threads)
+    try:
+        for threads in sorted({1, all_threads} if bench.device.type == "cpu" else {all_threads}):
+            torch.set_num_threads(threads)
+            seconds[threads] = statistics.median([step(path) for path in (*paths, *paths)][len(paths) :])
+    finally:
+        torch.set_num_threads(all_threads)
     best = min(seconds, key=lambda threads: seconds[threads] * (1 if threads == 1 else _THREADS_MUST_GAIN))
     weights = sum(parameter.numel() * parameter.element_size() for parameter in supernet.parameters())
     largest = held + 3 * weights  # weights, gradients, momentum
-    return _Timing(seconds[best], best if bench.device.type == "cpu" else None, largest)
+    return _Timing(seconds[best], best if bench.device.type == "cpu" else None, largest, at_once)
 
 
 def _phase_seconds(

@@ -19,11 +19,12 @@ from nas.training._device import (
     code_version,
     device_name,
     dtype_name,
+    is_out_of_memory,
     to_device,
 )
 from nas.training._diagnosis import GradientVariance, Variance
 from nas.training._displacement import Displacement
-from nas.training._engine import EpochReport, MemoryCheckpoints, TrainingSummary
+from nas.training._engine import SMALLEST_MICRO_BATCH, EpochReport, MemoryCheckpoints, TrainingSummary
 from nas.training._gradients import GradientNorms
 from nas.training._importance import ImportancePaths
 from nas.training._importance_data import ImportanceData
@@ -61,6 +62,7 @@ from nas.training._supernet import train_supernet
 from nas.training._uniform import ShuffledData, UniformPaths
 
 __all__ = [
+    "SMALLEST_MICRO_BATCH",
     "Accumulate",
     "Batch",
     "ChainPaths",
@@ -112,6 +114,7 @@ __all__ = [
     "dtype_name",
     "evaluate_batches",
     "evaluate_network",
+    "is_out_of_memory",
     "largest_cut",
     "measure_paths",
     "recalibrate",

@@ -22,7 +22,7 @@ _SAVE_AT_EPOCH_END = 1.0
 _SAVE_SHARE = 20.0  # a save may take at most 1/20 of the time: a large network's disk is slow
 _CHECK_EVERY = 16  # steps between looks at the loss: each waits for the device
 _RESTARTS = 2
-_SMALLEST_MICRO_BATCH = 4  # even parts of any batch then hold two samples, which batch normalisation needs
+SMALLEST_MICRO_BATCH = 4  # even parts of any batch then hold two samples, which batch normalisation needs
 
 Given = ParamSpec("Given")
 Result = TypeVar("Result")
@@ -364,7 +364,7 @@ class Engine:
     def _halve_micro_batch(self, reason: str) -> None:
         stepper, size, failed = self._stepper, self._stepper.micro_batch, self._step
         checkpoint = self._checkpoints.load(self._name)
-        if size // 2 < _SMALLEST_MICRO_BATCH or checkpoint is None:
+        if size // 2 < SMALLEST_MICRO_BATCH or checkpoint is None:
             raise OutOfMemory(
                 f"step {failed} does not fit into the memory of {stepper.device} with {size} samples at once "
                 f"({reason}); give a smaller space, or another device."

@@ -6,12 +6,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from nas.admission import admit
 from nas.resources import DatasetInfo
 from nas.spec import JobSpec
 from nas.stages._preflight import preflight, refuse_impossible
-from searchspaces import SpecError
+from nas.workbench import Workbench
+from searchspaces import OutOfMemory, SpecError
 
 SMALL: dict[str, Any] = {
     "space": {"name": "nasbench201", "config": {"channels": 4, "cells_per_stage": 1}},
@@ -106,3 +108,25 @@ def test_preflight_reports_costs_memory_and_time_and_fits_the_training_into_the_
     assert short.train_steps is not None
     assert short.train_steps < 10_000 * 17
     assert any("wall_time" in note for note in short.notes)
+
+
+@pytest.mark.parametrize(("largest", "fits"), [(20, 16), (3, None)])
+def test_a_batch_that_does_not_fit_is_measured_in_halves(
+    monkeypatch: pytest.MonkeyPatch, largest: int, fits: int | None
+) -> None:
+    spec = JobSpec.from_mapping({**SMALL, "supernet": {"batch_size": 64}})
+    bench, threads = Workbench(spec), torch.get_num_threads()
+    narrow = bench.space.supernet(seed=0)
+
+    def refuse(_: object, inputs: tuple[torch.Tensor, ...]) -> None:
+        if len(inputs[0]) > largest:
+            raise RuntimeError("[enforce fail at alloc_cpu.cpp:118] DefaultCPUAllocator: can't allocate memory")
+
+    narrow.register_forward_pre_hook(refuse)
+    monkeypatch.setattr(type(bench.space), "supernet", lambda *_, **__: narrow)
+    if fits is None:
+        with pytest.raises(OutOfMemory, match="a step of 4 samples does not fit"):
+            preflight(spec, bench=bench)
+    else:
+        assert f"parts of at most {fits} samples" in preflight(spec, bench=bench).notes[-1]
+    assert torch.get_num_threads() == threads
