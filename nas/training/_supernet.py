@@ -31,7 +31,7 @@ from nas.training._engine import (
     optimizer_state,
     weights_state,
 )
-from nas.training._gradients import GradientNorms
+from nas.training._gradients import GradientNorms, clear_gradients
 from nas.training._recipe import Child, Recipe, Step, StepReport
 from nas.training._splitting import Probe, StructureEditor
 from searchspaces import Architecture, Supernet
@@ -214,6 +214,7 @@ class SupernetStepper(Stepper):
         if self.recipe.structure is not None:
             self.recipe.structure.rebuild(self.supernet)
             self._take_parameters()
+        clear_gradients(self.supernet.parameters())  # a step that broke off leaves some, on a path of its own
         load_weights_state(self.supernet, state)
         load_optimizer_state(self.optimizer, self.supernet, state)
 

@@ -119,6 +119,24 @@ def test_memory_that_gets_short_later_leaves_no_half_done_step() -> None:
     assert "in step 3 " in summary.notes[0]
 
 
+def test_a_step_that_broke_off_leaves_no_gradient_on_its_path() -> None:
+    """Its path is not that of the step which runs next; with `idle: decay` what is left there would be applied."""
+    found: list[bool] = []
+
+    class BreaksOff(Accumulate):
+        def run(self, step: Step) -> Tensor:
+            found.append(any(parameter.grad is not None for parameter in step.supernet.parameters()))
+            if len(found) == 3:
+                step.backward(step.children[0])
+                raise ERRORS[0]()
+            return super().run(step)
+
+    summary, _ = train_shared(gradients=BreaksOff("decay"))
+    assert summary.finished
+    assert len(found) > summary.steps
+    assert not any(found)
+
+
 def test_the_size_of_the_parts_is_taken_up_from_the_checkpoint() -> None:
     checkpoints, calls = MemoryCheckpoints(), iter([False, False, True])
     stopped, _ = train_shared(lambda net: narrow(net, 8), checkpoints=checkpoints, should_stop=lambda: next(calls))
