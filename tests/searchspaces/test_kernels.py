@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -9,7 +11,7 @@ from torch import Tensor, nn
 
 from nas.streams import stream
 from searchspaces import REGISTRY, fused, kernel_mode
-from searchspaces._kernels import average_3x3, node
+from searchspaces._kernels import _cache_folder, _library, average_3x3, node
 
 CPU = torch.device("cpu")
 
@@ -141,3 +143,29 @@ def test_normalisations_of_another_number_format_are_left_plain() -> None:
 def test_one_value_per_channel_cannot_be_normalised() -> None:
     with fused(), pytest.raises(ValueError, match="more than 1 value per channel"):
         node([(image(1, 16, 1, 1), nn.BatchNorm2d(16))])
+
+
+def test_without_a_cache_folder_that_can_be_written_another_is_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    folder = _cache_folder()
+    assert folder.is_dir()
+    assert folder.parent == tmp_path
+    assert folder.stat().st_mode & 0o077 == 0  # what is loaded from it nobody else can have put there
+
+
+@pytest.mark.parametrize("fails_at", ["--version", "-shared", "nothing"])
+def test_a_compiler_that_fails_or_makes_nothing_of_use_leaves_plain_operations(
+    fails_at: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compiler = tmp_path / "c++"
+    compiler.write_text(
+        f'#!/bin/sh\n[ "$1" = {fails_at} ] && exit 1\nwhile [ $# -gt 1 ]; do [ "$1" = -o ] && : > "$2"; shift; done\n'
+    )
+    compiler.chmod(0o755)
+    monkeypatch.setenv("CXX", str(compiler))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert _library.__wrapped__() is None
