@@ -193,8 +193,10 @@ class JobSpec(_Part):
 
     @model_validator(mode="after")
     def _one_source_of_weights(self) -> JobSpec:
-        if self.supernet.from_job and self.supernet.recipe != PluginRef(name="pada"):
-            raise ValueError("either supernet.from or supernet.recipe, not both")
+        given = self.supernet.model_copy(update={"from_job": None})
+        if self.supernet.from_job and given != Supernet():
+            changed = [key for key in Supernet.model_fields if getattr(given, key) != getattr(Supernet(), key)]
+            raise ValueError(f"either supernet.from or supernet.{changed[0]}, not both: nothing is trained")
         return self
 
     def bounds(self) -> tuple[Constraint, ...]:

@@ -41,7 +41,7 @@ from searchspaces._registry import Config, Flag, Plugin, Registry, violations
 from searchspaces._space import Counts, Decision, Extremes, Rng, SearchSpace, Split
 
 if TYPE_CHECKING:
-    from searchspaces._kernels import fused, kernel_mode
+    from searchspaces._kernels import fused, kernel_build, kernel_mode
     from searchspaces._routed import RoutedSupernet
     from searchspaces._supernet import Choice, Mixture, Supernet, Tapped
 
@@ -93,6 +93,7 @@ __all__ = [
     "drawing",
     "fused",
     "isomorphism_key",
+    "kernel_build",
     "kernel_mode",
     "path_encoding",
     "path_vocabulary",
@@ -108,6 +109,7 @@ _WITH_TORCH = {
     "Supernet": "_supernet",
     "Tapped": "_supernet",
     "fused": "_kernels",
+    "kernel_build": "_kernels",
     "kernel_mode": "_kernels",
 }
 

@@ -7,8 +7,10 @@ read it. Inside `fused()`, and where `kernel_mode()` is `fused`, such a node is 
 
 from __future__ import annotations
 
+import atexit
 import ctypes
 import hashlib
+import logging
 import os
 import platform
 import shutil
@@ -25,6 +27,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+_log = logging.getLogger(__name__)
 _SOURCE = Path(__file__).with_name("_kernels.cpp")
 _FLAGS = ("-std=c++17", "-O3", "-march=native", "-fno-math-errno", "-fno-trapping-math", "-fPIC", "-fopenmp")
 _DTYPES = {torch.float32: 0, torch.bfloat16: 1}
@@ -47,6 +50,12 @@ def fused(enabled: bool = True) -> Iterator[None]:
 def kernel_mode(device: torch.device) -> str:
     """What runs inside `fused()` on a device: `fused`, or `eager` where there is no compiler or no kernel for it."""
     return "fused" if device.type == "cpu" and _library() is not None else "eager"
+
+
+def kernel_build(device: torch.device) -> str:
+    """The mode, and for fused operations the digest of the library: only the same one repeats bit for bit."""
+    library = _library() if device.type == "cpu" else None
+    return "eager" if library is None else f"fused {hashlib.sha256(Path(library._name).read_bytes()).hexdigest()[:12]}"
 
 
 class Signal:
@@ -259,9 +268,19 @@ def _library() -> ctypes.CDLL | None:
     if os.environ.get("NAS_KERNELS") == "off" or compiler is None or platform.system() != "Linux":
         return None
     try:
+        file = _built(compiler)
+    except (OSError, subprocess.SubprocessError) as error:
+        said = (getattr(error, "stderr", None) or b"").decode(errors="replace").strip()
+        _log.warning(
+            "%s cannot build the fused operations, networks run more slowly without: %s %s", compiler, error, said
+        )
+        return None
+    try:
         # OpenMP's symbols are those that torch has loaded: one pool of threads, not two
-        library = ctypes.CDLL(str(_built(compiler)))
-    except (OSError, subprocess.SubprocessError):
+        library = ctypes.CDLL(str(file))
+    except OSError as error:
+        file.unlink(missing_ok=True)  # the next process builds it anew
+        _log.warning("the fused operations do not load, networks run more slowly without: %s", error)
         return None
     number, size, address = ctypes.c_int, ctypes.c_int64, ctypes.c_void_p
     head = [number, number, size, size]
@@ -303,7 +322,9 @@ def _cache_folder() -> Path:
             return folder
     except (OSError, RuntimeError):
         pass
-    return Path(tempfile.mkdtemp(prefix="nas-service-"))
+    made = Path(tempfile.mkdtemp(prefix="nas-service-"))
+    atexit.register(shutil.rmtree, made, ignore_errors=True)
+    return made
 
 
 def _processor() -> bytes:

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from nas.resources import JsonObject
-from searchspaces import ConfigError, Violation, fused, kernel_mode
+from searchspaces import ConfigError, Violation, fused, kernel_build
 
 Precision = Literal["auto", "fp32", "bf16"]
 
@@ -121,6 +121,6 @@ def environment(device: torch.device, dtype: torch.dtype) -> JsonObject:
         "device": device_name(device),
         "cpu": torch.backends.cpu.get_cpu_capability(),
         "dtype": dtype_name(dtype),
-        "kernels": kernel_mode(device),
+        "kernels": kernel_build(device),
         "code": code_version(),
     }

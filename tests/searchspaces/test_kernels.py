@@ -159,7 +159,7 @@ def test_without_a_cache_folder_that_can_be_written_another_is_made(
 
 @pytest.mark.parametrize("fails_at", ["--version", "-shared", "nothing"])
 def test_a_compiler_that_fails_or_makes_nothing_of_use_leaves_plain_operations(
-    fails_at: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    fails_at: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     compiler = tmp_path / "c++"
     compiler.write_text(
@@ -169,3 +169,5 @@ def test_a_compiler_that_fails_or_makes_nothing_of_use_leaves_plain_operations(
     monkeypatch.setenv("CXX", str(compiler))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     assert _library.__wrapped__() is None
+    assert "networks run more slowly without" in caplog.text
+    assert not list(tmp_path.glob("nas-service/*.so"))  # nothing that the next process would take for the library
