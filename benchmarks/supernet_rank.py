@@ -7,7 +7,7 @@ tau given live-edge FLOPs, so that a recipe gains nothing there by preferring co
 
 Every recipe spends the same compute: as many multiply-accumulates of trained paths as single uniform paths take in
 `--steps` steps of `--batch`. How many a recipe's own paths take is read off a pilot on 3 % of the images; what was
-really spent is printed. Minutes are printed, not used. A paired difference is a recipe's tau less that of spos on the
+really spent is printed (but for the gradients that `gm_fewshot` compares, at most a tenth more). Minutes are printed, not used. A paired difference is a recipe's tau less that of spos on the
 same architectures and seeds; its interval comes from drawing both anew, 2,000 times.
 
 `default` is what a job uses that names no recipe; `pada` is PA&DA as published; `conv_biased` is the control: fixed

@@ -20,9 +20,10 @@ from nas.training._calibration import batch_statistics
 from nas.training._data import Batch, DeviceData
 from nas.training._device import accelerated
 from nas.training._recipe import Floats, Part, Setting
-from searchspaces import Architecture, Decision, InvalidState, RoutedSupernet, SearchSpace, Split, Supernet
+from searchspaces import Architecture, Decision, InvalidState, Rng, RoutedSupernet, SearchSpace, Split, Supernet
 
 Groups = tuple[tuple[str, ...], ...]
+_TRIES = 100  # draws of a setting; a part may have none that is connected under every option
 
 
 @dataclass(frozen=True)
@@ -289,7 +290,8 @@ def agreement(
     """Mean cosine of the gradients of any two options of a decision: `options x options`, fp64 on the host.
 
     The gradients are those of all parameters that no option of the decision owns, on the same batch and the same
-    setting of the other decisions, over `repeats` of both. What the network does not use has gradient 0.
+    setting of the other decisions, over `repeats` of both. What the network does not use has gradient 0. Settings in
+    which an option cuts the output from the input are drawn anew, while there are others.
     """
     own = {id(p) for option in decision.options for p in part.parameters_of(decision.name, option)}
     shared = [parameter for parameter in part.parameters() if id(parameter) not in own]
@@ -298,13 +300,22 @@ def agreement(
     for repeat in range(repeats):
         at = (*names, decision.name, repeat)
         rng, batch = stream(probe.seed, "structure", "paths", *at), probe.batch(*at)
-        setting = {d.name: d.options[int(rng.integers(len(d.options)))] for d in space.decisions}
-        settings = [{**setting, decision.name: option} for option in decision.options]
-        rows = [probe.gradient(part, _architecture(space, one), batch, shared) for one in settings]
+        rows = [probe.gradient(part, one, batch, shared) for one in _alternatives(space, decision, rng)]
         directions = F.normalize(torch.stack(rows), dim=1)  # options x shared parameters
         total += directions @ directions.T
     cosines: Floats = (total / repeats).cpu().numpy()
     return cosines
+
+
+def _alternatives(space: SearchSpace, decision: Decision, rng: Rng) -> list[Architecture]:
+    """An architecture for every option of the decision, all with the same random setting of the others."""
+    made: list[Architecture] = []
+    for _ in range(_TRIES):
+        setting = {d.name: d.options[int(rng.integers(len(d.options)))] for d in space.decisions}
+        made = [_architecture(space, {**setting, decision.name: option}) for option in decision.options]
+        if all(map(space.is_connected, made)):
+            break
+    return made
 
 
 def _architecture(space: SearchSpace, setting: Mapping[str, str]) -> Architecture:

@@ -283,6 +283,7 @@ def test_agreement_is_the_mean_cosine_of_the_gradients_of_shared_weights() -> No
     for repeat in range(3):
         group = kept[5 * repeat : 5 * repeat + 5]
         assert [a[decision.name] for a, _ in group] == list(decision.options)
+        assert all(space.is_connected(a) for a, _ in group)
         assert len({tuple(pair for pair in a if pair[0] != decision.name) for a, _ in group}) == 1
         assert len({id(batch.images) for _, batch in group}) == 1
 

@@ -42,6 +42,10 @@ def everything(space: NASBench201) -> list[Architecture]:
     return [space.at(row) for row in range(space.size())]
 
 
+def test_all_but_341_architectures_are_connected(space: NASBench201, everything: list[Architecture]) -> None:
+    assert sum(map(space.is_connected, everything)) == 15_625 - 341
+
+
 def test_every_row_of_the_table_parses_prints_and_is_indexed(
     space: NASBench201, table: Mapping[str, np.ndarray], everything: list[Architecture]
 ) -> None:
