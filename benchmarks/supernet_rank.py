@@ -7,12 +7,13 @@ tau given live-edge FLOPs, so that a recipe gains nothing there by preferring co
 
 Every recipe spends the same compute: as many multiply-accumulates of trained paths as single uniform paths take in
 `--steps` steps of `--batch`. How many a recipe's own paths take is read off a pilot on 3 % of the images; what was
-really spent is printed (but for the gradients that `gm_fewshot` compares, at most a tenth more). Minutes are printed, not used. A paired difference is a recipe's tau less that of spos on the
-same architectures and seeds; its interval comes from drawing both anew, 2,000 times.
+really spent is printed (but for the gradients that `gm_fewshot` compares, at most a tenth more). Minutes are printed,
+not used. A paired difference is a recipe's tau less that of spos on the same architectures and seeds; its interval
+comes from drawing both anew, 2,000 times.
 
 `default` is what a job uses that names no recipe; `pada` is PA&DA as published; `conv_biased` is the control: fixed
 path probabilities, equal to the mean ones of `pada` with the same seed, and nothing else of it. With `--keep FOLDER`
-finished runs are kept there and read again.
+finished runs are kept there and read again: not across changes of the code.
 
     python -m benchmarks.supernet_rank [--json] [--quick] [--recipes spos,default,pada,conv_biased] [--seeds 3]
 """
@@ -293,7 +294,9 @@ def scored(bench: Bench, supernet: Supernet) -> tuple[Floats, Floats]:
 
 def run(bench: Bench, name: str, seed: int, control: Distribution | None, folder: Path | None) -> Run:
     """Train and score, unless it was done before."""
-    key = json.dumps([asdict(bench.plan), name, control or recipe_of(name).model_dump(), seed])
+    ref = recipe_of(name)
+    settings = control or [ref.name, RECIPES[ref.name].configure(ref.config).model_dump(mode="json")]
+    key = json.dumps([asdict(bench.plan), name, settings, seed])
     file = folder / f"{name}-{seed}-{hashlib.sha256(key.encode()).hexdigest()[:12]}.json" if folder else None
     if file and file.exists():
         return Run(**json.loads(file.read_text(encoding="utf-8")))
