@@ -6,15 +6,14 @@ its options drawn in proportion to the norm of their gradient, and samples in pr
 the epochs.
 
 Deviations, each a setting, and all of them undone by `released: true`: norms are read before the gradient is clipped,
-and averaged truly over the epoch; options are drawn by importance from the second epoch on, at a share that leaves
-every option a quarter of its uniform probability, so that none starves (options without weights have no norm); drawn
-samples are re-weighted, so that the batch is an unbiased estimate of the whole, at less variance than uniform draws; a
-sample or an option that was not drawn keeps its norm; an option that cannot reach the output has no norm rather than 0;
-idle weights stand still (they moved in the release because its framework left zeros in their gradients). One is left:
-the second epoch is a shuffle too, which the release draws with replacement, uniformly.
+and averaged truly over the epoch; paths keep a share of uniform to the end, so that options without weights, which have
+no norm, never starve; drawn samples are re-weighted, so that the batch is an unbiased estimate of the whole, at less
+variance than uniform draws; a sample or an option that was not drawn keeps its norm; an option that cannot reach the
+output has no norm rather than 0; idle weights stand still (they moved in the release because its framework left zeros
+in their gradients). One is left: the second epoch is a shuffle too, which the release draws with replacement.
 
-The release does not re-weight losses, so that it trains on hard samples. Paths are not re-weighted here either: that
-the weights of convolutions, which need it most, are trained more often is what raises the rank correlation (see
+The release does not re-weight losses, so that it trains on hard samples. Paths are not re-weighted here: training
+convolutions more often, and more so towards the end, is what raises the rank correlation (see
 `benchmarks.supernet_rank` and its control with fixed probabilities). Exact weights of paths are products over decisions
 and grow beyond use, 1/(1 - path_cap) to the number of decisions; `clipped` cuts them.
 """
@@ -59,13 +58,13 @@ class PADAConfig(Config):
     path_importance: bool = Field(True, description="Draw options by importance; otherwise uniformly.")
     data_importance: bool = Field(True, description="Draw samples by importance; otherwise each once per epoch.")
     path_schedule: Literal["linear", "cosine", "constant"] = Field(
-        "constant", description="How the share of importance among options grows over the epochs; constant: the cap."
+        "linear", description="How the share of importance among options grows over the epochs; constant: the cap."
     )
     data_schedule: Literal["linear", "cosine", "constant"] = Field(
         "linear", description="How the share of importance among samples grows over the epochs; constant: the cap."
     )
     path_cap: float = Field(
-        0.75, ge=0, le=1, description="Largest share of importance in the distribution of options; the rest is uniform."
+        0.95, ge=0, le=1, description="Largest share of importance in the distribution of options; the rest is uniform."
     )
     data_cap: float = Field(
         0.9, ge=0, le=1, description="Largest share of importance in the distribution of samples; the rest is uniform."
