@@ -85,7 +85,10 @@ class ImportanceData(DataSampler):
 
     def state_dict(self) -> dict[str, Tensor]:
         self._fold()
-        kept = {"norms": torch.from_numpy(self._norms.copy()), "temperature": torch.tensor(self._temperature).double()}
+        kept = {
+            "norms": torch.from_numpy(self._norms.copy()),
+            "temperature": torch.tensor(self._temperature, dtype=torch.float64),
+        }
         return super().state_dict() | kept | self._averages.state_dict()
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:

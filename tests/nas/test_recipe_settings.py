@@ -78,7 +78,7 @@ def test_a_recipe_knows_what_its_step_costs(name: str, passes: int) -> None:
 
 
 def test_preflight_expects_a_step_to_take_as_long_as_its_passes(monkeypatch: pytest.MonkeyPatch) -> None:
-    timing = _preflight._Timing(pass_seconds=0.01, threads=1, largest_path_bytes=1)
+    timing = _preflight._Timing(pass_seconds=0.01, threads=1, largest_path_bytes=1, at_once=64)
     monkeypatch.setattr(_preflight, "_time_paths", lambda spec, bench: timing)
 
     def seconds(recipe: str, **budget: float) -> tuple[float, int]:

@@ -390,3 +390,14 @@ def test_a_plain_data_loader_gives_the_samples_of_the_current_epoch() -> None:
         resumed.load_state_dict(sampler.state_dict())
         assert list(resumed) == list(sampler)
         sampler.end_epoch(epoch)
+
+
+def test_a_loaded_sampler_draws_and_weighs_by_the_very_same_probabilities() -> None:
+    one, other = (data(cap=0.3, schedule="constant") for _ in range(2))
+    everyone = np.arange(26)
+    show(one, np.random.default_rng(0).uniform(0.1, 1.2, 26), everyone)
+    one.end_epoch(0)
+    other.load_state_dict(one.state_dict())
+    assert (one.probability(everyone) != 1 / 26).any()
+    np.testing.assert_array_equal(other.probability(everyone), one.probability(everyone))
+    np.testing.assert_array_equal(other.order(1), one.order(1))

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from nas.recipes import REGISTRY
 from nas.testing._recipes import EPOCHS, Trial
 from nas.training import MemoryCheckpoints, code_version
-from searchspaces import kernel_mode
+from searchspaces import kernel_build
 
 RECIPES = ("spos", "pada")
 STEPS = EPOCHS * Trial(REGISTRY["spos"], None, seed=0).setting.num_steps_per_epoch
@@ -78,7 +78,7 @@ def test_a_checkpoint_records_what_its_bits_depend_on() -> None:
         "device": "cpu",
         "cpu": torch.backends.cpu.get_cpu_capability(),
         "dtype": "fp32",
-        "kernels": kernel_mode(torch.device("cpu")),
+        "kernels": kernel_build(torch.device("cpu")),
         "code": code_version(),
     }
 
