@@ -1,0 +1,12 @@
+"""Models fitted on (architecture, value) pairs. PLUG-IN FOLDER: one predictor per file.
+
+A plug-in's `create(config, encoder)` gives a `Predictor`; flags: `uses` (what of `predictors.encoding.Encoded` it reads:
+`blocks`, `scores`, `graphs`, `layers`), `min_labels` (with fewer it refuses).
+"""
+
+from predictors.surrogates._predictor import Prediction, Predictor, PredictorConfig, normal_scores, standardised
+from searchspaces import Registry
+
+REGISTRY: Registry[Predictor] = Registry("predictors", "predictors.surrogates")
+
+__all__ = ["REGISTRY", "Prediction", "Predictor", "PredictorConfig", "normal_scores", "standardised"]
