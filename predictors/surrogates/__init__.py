@@ -1,7 +1,12 @@
 """Models fitted on (architecture, value) pairs. PLUG-IN FOLDER: one predictor per file.
 
-A plug-in's `create(config, encoder)` gives a `Predictor`; flags: `uses` (what of `predictors.encoding.Encoded` it reads:
-`blocks`, `scores`, `graphs`, `layers`), `min_labels` (with fewer it refuses).
+A plug-in's `create(config, encoder)` gives a `Predictor`; flags:
+
+- `uses`: what of `predictors.encoding.Encoded` it reads: `blocks`, `scores`, `graphs`, `layers`.
+- `min_labels`: with fewer it refuses.
+- `exact`: True when neither the order of the examples nor the random stream changes what it predicts.
+- `quick`: where its defaults take more than about a second on thirty examples, settings that do not, for the contract:
+  `("epochs=20", "width=16")`, the values as JSON.
 """
 
 from predictors.surrogates._predictor import Prediction, Predictor, PredictorConfig, normal_scores, standardised

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from typing import Literal, NamedTuple, Self
+from typing import ClassVar, Literal, NamedTuple, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -46,7 +46,12 @@ class Predictor(ABC):
     Args:
         config: the plug-in's settings.
         encoder: how architectures are written as numbers.
+
+    Attributes:
+        min_labels: with fewer it refuses to learn; 0 where it ranks by what is known without any.
     """
+
+    min_labels: ClassVar[int] = 2
 
     def __init__(self, config: PredictorConfig, encoder: Encoder) -> None:
         self.config, self.encoder = config, encoder
@@ -66,15 +71,16 @@ class Predictor(ABC):
             progress: told the share that is done, 0 to 1.
 
         Raises:
-            ValueError: numbers differ, a value is not finite, or there are fewer than two.
+            ValueError: numbers differ, a value is not finite, there are fewer than `min_labels`, or the encoder
+                lacks what the predictor reads.
         """
         learned = np.asarray(values, dtype=np.float64).reshape(-1)
         if len(learned) != len(architectures):
             raise ValueError(f"{len(architectures)} architectures but {len(learned)} values; give one for each.")
         if not np.isfinite(learned).all():
             raise ValueError("a value is not finite; leave out what failed.")
-        if len(learned) < 2:
-            raise ValueError(f"{len(learned)} values are too few to learn from; give at least 2.")
+        if len(learned) < self.min_labels:
+            raise ValueError(f"{len(learned)} values are too few to learn from; give at least {self.min_labels}.")
         transform = normal_scores if self.config.target == "normal_scores" else standardised
         self._fit(self.encoder(architectures), transform(learned), rng, progress)
         progress(1.0)
@@ -108,4 +114,6 @@ def normal_scores(values: npt.ArrayLike) -> Floats:
 def standardised(values: npt.ArrayLike) -> Floats:
     """Mean 0, standard deviation 1; zeros where all are equal."""
     given = np.asarray(values, dtype=np.float64)
+    if len(given) == 0:
+        return given
     return np.asarray((given - given.mean()) / (given.std() or 1.0))
