@@ -203,6 +203,10 @@ class CellNetwork(nn.Module):
         self.plan = space.plan(architecture)
         self.trunk = Trunk(space, space.convolutions(architecture.options), style)
 
+    def blocks(self) -> list[nn.Module]:
+        """The cells and reductions that `forward` runs one after the other."""
+        return list(self.trunk.blocks)
+
     def forward(self, x: Tensor) -> Tensor:
         """x: `batch x channels x height x width` -> logits, `batch x classes`."""
         logits: Tensor = self.trunk(x, self.plan)

@@ -11,6 +11,7 @@ NASError
 ├── DataError            (ValueError)      a data set's file is missing, broken or not what it should be
 ├── CheckpointError      (ValueError)      a checkpoint is cut short or belongs to something else
 ├── MeasurementError     (RuntimeError)    a number could not be computed
+│   └── ProxyUndefined                     a proxy has no value for this network
 ├── TrainingDiverged     (RuntimeError)    the loss is not finite
 ├── OutOfMemory          (MemoryError)     a training does not fit into the device's memory
 ├── ExportError          (RuntimeError)    a delivered model cannot be made, or does not equal the network
@@ -91,6 +92,10 @@ class CheckpointError(NASError, ValueError):
 
 class MeasurementError(NASError, RuntimeError):
     """A number could not be computed; the message is the reason."""
+
+
+class ProxyUndefined(MeasurementError):
+    """A proxy has no value for this network; the message is the reason."""
 
 
 class TrainingDiverged(NASError, RuntimeError):

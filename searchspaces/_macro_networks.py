@@ -111,6 +111,10 @@ class MacroNetwork(nn.Module):
         self.options = tuple(option for _, option in architecture.options)
         self.chain = Chain(space, [(option,) for option in self.options], style)
 
+    def blocks(self) -> list[nn.Module]:
+        """The layers that `forward` runs one after the other, without identities."""
+        return [module for index in range(len(self.options)) for module in self.chain.layer(index).values()]
+
     def forward(self, x: Tensor) -> Tensor:
         """x: `batch x channels x height x width` -> logits, `batch x classes`."""
         logits: Tensor = self.chain(x, self.options)

@@ -1,0 +1,73 @@
+"""The pass that AZ-NAS takes its parts from: random input through random weights, block by block.
+
+Lee and Ham (2024), AZ-NAS, arXiv 2403.19232.
+"""
+
+from __future__ import annotations
+
+import itertools
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from predictors.zerocost._networks import kaiming_weights, watched
+from predictors.zerocost._passes import Passes
+from searchspaces import ProxyUndefined
+
+_IMAGES = 64
+_SMALL = 1e-6
+
+
+class Measured(NamedTuple):
+    """Of every block that ran: the entropy of its features' spectrum; of every later one: its trainability."""
+
+    entropies: list[float]
+    trainabilities: list[float]
+
+
+def measured(passes: Passes) -> Measured:
+    """The numbers behind AZ-NAS's parts; one forward and one backward pass for all of them."""
+    return passes.shared("az_nas", lambda: _measured(passes))
+
+
+def _measured(passes: Passes) -> Measured:
+    network = kaiming_weights(passes.copy(), passes.generator("az_nas weights"))
+    features: list[Tensor] = []
+    inputs = passes.noise("az_nas input", _IMAGES, *passes.context.batch.inputs.shape[1:])
+    with torch.enable_grad(), watched(passes.blocks(network), features.append):
+        network(inputs)
+    if not features:
+        raise ProxyUndefined("the network runs no block.")
+    generator = passes.generator("az_nas probe")
+    entropies = [_entropy(feature.detach()) for feature in features]
+    pairs = itertools.pairwise(features)
+    return Measured(entropies, [_trainability(before, after, generator) for before, after in pairs])
+
+
+def _entropy(feature: Tensor) -> float:
+    """Entropy of the normalised spectrum of the covariance of channels, `batch x channels x height x width`."""
+    rows = feature.transpose(0, 1).flatten(1)
+    rows = rows - rows.mean(1, keepdim=True)
+    spectrum = torch.linalg.eigvalsh((rows @ rows.T / rows.shape[1]).double()).clamp(min=0)
+    shares = spectrum / spectrum.sum().clamp(min=1e-300)
+    return float(-(shares * (shares + 1e-8).log()).sum())
+
+
+def _trainability(before: Tensor, after: Tensor, generator: torch.Generator) -> float:
+    """2 - s - 1 / (s + 1e-6), s the largest singular value of the block's Jacobian between channels.
+
+    Estimated by a probe of random signs; where a block halves the image, each pixel of a patch is a channel.
+    """
+    if after is before:
+        return 2.0 - 1.0 - 1.0 / (1.0 + _SMALL)  # a block that does nothing has the identity as Jacobian
+    probe = (torch.randint(0, 2, after.shape, generator=generator) * 2 - 1).to(after)
+    given = torch.autograd.grad(after, before, probe, retain_graph=True, allow_unused=True)[0]
+    if given is None:
+        raise ProxyUndefined("a block's output does not depend on the block before it.")
+    shrinks = given.shape[2] // after.shape[2]
+    given = F.pixel_unshuffle(given, shrinks) if shrinks > 1 else given
+    left, right = (g.transpose(0, 1).flatten(1) for g in (given, probe))
+    largest = float(torch.linalg.matrix_norm(left @ right.T / right.shape[1], 2))
+    return 2.0 - largest - 1.0 / (largest + _SMALL)

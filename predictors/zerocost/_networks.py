@@ -1,0 +1,64 @@
+"""What proxies do to a copy of a network: other initial weights, no normalisation, a look at its blocks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+
+def gaussian_weights(network: nn.Module, generator: torch.Generator) -> nn.Module:
+    """The network with standard normal weights, and normalisations that neither scale nor shift."""
+    return _drawn(network, generator, lambda weight: 1.0)
+
+
+def kaiming_weights(network: nn.Module, generator: torch.Generator) -> nn.Module:
+    """The network with normal weights of variance 2 / fan-in, and normalisations that neither scale nor shift."""
+    return _drawn(network, generator, lambda weight: (2.0 / weight[0].numel()) ** 0.5)
+
+
+def _drawn(network: nn.Module, generator: torch.Generator, std: Callable[[Tensor], float]) -> nn.Module:
+    with torch.no_grad():
+        for layer in network.modules():
+            if isinstance(layer, nn.Conv2d | nn.Linear):
+                drawn = torch.randn(layer.weight.shape, generator=generator) * std(layer.weight)
+                layer.weight.copy_(drawn)
+                if layer.bias is not None:
+                    layer.bias.zero_()
+            elif isinstance(layer, nn.BatchNorm2d) and layer.affine:
+                layer.weight.fill_(1.0)
+                layer.bias.zero_()
+    return network
+
+
+def without_normalisation(network: nn.Module) -> nn.Module:
+    """The network with every batch normalisation doing nothing."""
+    for layer in network.modules():
+        if isinstance(layer, nn.BatchNorm2d):
+            layer.forward = _same  # type: ignore[method-assign]
+    return network
+
+
+def _same(x: Tensor) -> Tensor:
+    return x
+
+
+@contextmanager
+def watched(blocks: Sequence[nn.Module], seen: Callable[[Tensor], None]) -> Iterator[None]:
+    """Inside, `seen` is shown what every block puts out, in the order in which they run."""
+    handles = [block.register_forward_hook(lambda module, inputs, output: seen(tensor_of(output))) for block in blocks]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def tensor_of(output: object) -> Tensor:
+    """What a block puts out: a tensor, or something that holds one as its value."""
+    if isinstance(output, Tensor):
+        return output
+    value: Tensor = output.value()  # type: ignore[attr-defined]
+    return value

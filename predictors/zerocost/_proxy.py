@@ -1,0 +1,129 @@
+"""What every proxy is: a number about an untrained network, from passes that proxies share."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal, NamedTuple
+
+from searchspaces import Flag, ProxyUndefined
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from predictors.zerocost._passes import Passes
+
+Record = Literal["gradients", "channels", "jacobian", "codes", "moments", "curvature"]
+"""What a proxy may want of the labelled pass; see `predictors.zerocost._labelled`."""
+
+
+class Batch(NamedTuple):
+    """Inputs as the network takes them, `batch x channels x height x width`, and their classes, `batch`."""
+
+    inputs: Tensor
+    labels: Tensor
+
+
+@dataclass(frozen=True)
+class ProxyContext:
+    """What all proxies of a comparison have in common.
+
+    Attributes:
+        batch: the labelled batch, on the device that everything runs on.
+        second: another one, for proxies that compare batches; None where there is none.
+        loss: (logits, labels) -> the mean loss of the batch.
+        seed: of initial weights and random inputs.
+        low_precision: whether proxies that allow it run in bf16.
+    """
+
+    batch: Batch
+    loss: Callable[[Tensor, Tensor], Tensor]
+    second: Batch | None = None
+    seed: int = 0
+    low_precision: bool = False
+
+
+class Score(NamedTuple):
+    """A proxy's value, higher better, and where it has one its statistic of every layer with weights, by name."""
+
+    value: float
+    layers: Mapping[str, float] = {}
+
+
+@dataclass(frozen=True)
+class Scored:
+    """What came of one proxy on one network: a value, or why there is none.
+
+    Attributes:
+        value: higher better; None where it is undefined.
+        seconds: of the proxy's own work and of all passes it reads, whoever asked for them first.
+        layers: the statistic of every layer with weights, by name; empty for proxies without one.
+        error: why there is no value.
+    """
+
+    value: float | None
+    seconds: float
+    layers: Mapping[str, float] = field(default_factory=dict)
+    error: str | None = None
+
+
+class Proxy(ABC):
+    """A score of an untrained network; higher is better.
+
+    Attributes:
+        records: what it reads of the labelled pass, so that one pass can record it for all.
+        runs: whether it runs the network, so that one without a way from input to output has no score.
+    """
+
+    records: frozenset[Record] = frozenset()
+    runs = True
+
+    @abstractmethod
+    def score(self, passes: Passes) -> Score:
+        """The score of the network behind `passes`.
+
+        Raises:
+            ProxyUndefined: it has none; the message is the reason.
+        """
+
+
+class Vote(Proxy):
+    """A proxy that ranks several networks by what other proxies and costs say of them.
+
+    Attributes:
+        parts: names of those, all higher better; `predictors.ranking.rank_vote` makes the score of their values.
+    """
+
+    parts: tuple[str, ...] = ()
+
+    def score(self, passes: Passes) -> Score:
+        raise ProxyUndefined(f"is a rank among several networks by {', '.join(self.parts)}; score more than one.")
+
+
+def finite(value: object, reason: str) -> float:
+    """The value as a number.
+
+    Raises:
+        ProxyUndefined: it is not finite, for this reason.
+    """
+    number = float(value)  # type: ignore[arg-type]
+    if not math.isfinite(number):
+        raise ProxyUndefined(f"{reason}: {number}.")
+    return number
+
+
+def properties(
+    *, data: bool = False, labels: bool = False, second_order: bool = False, layers: bool = False, fails: str = ""
+) -> dict[str, Flag]:
+    """The flags of a proxy: whether it reads images and their classes, takes second derivatives, has a statistic of
+    every layer (see `Score.layers`), and where it is known to fail."""
+    return {
+        "data": data or labels,
+        "labels": labels,
+        "second_order": second_order,
+        "layers": layers,
+        "direction": "max",
+        "fails": fails,
+    }

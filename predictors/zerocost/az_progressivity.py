@@ -1,0 +1,39 @@
+"""AZ-NAS, second part: whether every block adds to what features express."""
+
+from __future__ import annotations
+
+import itertools
+from typing import TYPE_CHECKING
+
+from predictors.zerocost._proxy import Proxy, Score, finite, properties
+from searchspaces import Config, Plugin, ProxyUndefined
+
+if TYPE_CHECKING:
+    from predictors.zerocost._passes import Passes
+
+
+class AzProgressivity(Proxy):
+    """Smallest increase, from one block to the next, of the entropy of the spectrum between channels."""
+
+    def score(self, passes: Passes) -> Score:
+        from predictors.zerocost._az import measured
+
+        entropies = measured(passes).entropies
+        if len(entropies) < 2:
+            raise ProxyUndefined("needs a network of two blocks or more.")
+        return Score(
+            finite(min(later - earlier for earlier, later in itertools.pairwise(entropies)), "a feature is not finite")
+        )
+
+
+def _create(config: Config) -> AzProgressivity:
+    return AzProgressivity()
+
+
+PLUGIN = Plugin(
+    name="az_progressivity",
+    description="Smallest increase of the features' entropy from block to block",
+    source="Lee and Ham (2024), AZ-NAS, arXiv 2403.19232",
+    create=_create,
+    flags=properties(fails="made to be ranked together with the other parts, see az_nas"),
+)

@@ -1,0 +1,67 @@
+"""SWAP: how many different patterns of activity the units of a network show over a few images."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, cast
+
+from pydantic import Field
+
+from predictors.zerocost._proxy import Proxy, Score, properties
+from searchspaces import Config, Plugin, ProxyUndefined
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from predictors.zerocost._passes import Passes
+
+
+class SwapConfig(Config):
+    """Settings of `swap`; the published one repeats 32 times."""
+
+    images: int = Field(16, ge=1, le=62, description="Images of the batch that patterns are taken over.")
+    repeats: int = Field(4, ge=1, le=1024, description="Draws of Gaussian weights; the score is their mean.")
+
+
+class Swap(Proxy):
+    """Number of distinct rows of (units x images), 1 where a rectification is on; weights are standard normal."""
+
+    def __init__(self, config: SwapConfig) -> None:
+        self.config = config
+
+    def score(self, passes: Passes) -> Score:
+        counts = [self._count(passes, repeat) for repeat in range(self.config.repeats)]
+        return Score(sum(counts) / len(counts))
+
+    def _count(self, passes: Passes, repeat: int) -> int:
+        import torch
+
+        from predictors.zerocost._labelled import Rectifications
+        from predictors.zerocost._networks import gaussian_weights
+
+        images = passes.context.batch.inputs[: self.config.images]
+        bits = 1 << torch.arange(len(images), device=images.device)
+        network = gaussian_weights(passes.copy(), passes.generator(f"swap {repeat}"))
+        patterns: list[Tensor] = []
+
+        def seen(rectified: Tensor) -> None:
+            patterns.append(((rectified > 0).flatten(1) * bits[:, None]).sum(0))
+
+        with torch.no_grad(), Rectifications(seen):
+            network(images)
+        if not patterns:
+            raise ProxyUndefined("the network has no rectification whose activity could be counted.")
+        return len(torch.unique(torch.cat(patterns)))
+
+
+def _create(config: Config) -> Swap:
+    return Swap(cast(SwapConfig, config))
+
+
+PLUGIN = Plugin(
+    name="swap",
+    description="Distinct patterns of activity of units over a few images",
+    source="Peng et al. (2024), SWAP-NAS, arXiv 2403.04161",
+    create=_create,
+    Config=SwapConfig,
+    flags=properties(data=True, fails="saturates for wide networks and few images"),
+)

@@ -1,0 +1,86 @@
+"""Zen-score: how far a network with Gaussian weights moves when its Gaussian input moves a little."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, cast
+
+from pydantic import Field
+
+from predictors.zerocost._proxy import Proxy, Score, finite, properties
+from searchspaces import Config, Plugin
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from predictors.zerocost._passes import Passes
+
+
+class ZenConfig(Config):
+    """Settings of `zen`."""
+
+    images: int = Field(16, ge=2, le=4096, description="Random inputs of a draw.")
+    repeats: int = Field(4, ge=1, le=1024, description="Draws of weights and inputs; the score is their mean.")
+    step: float = Field(0.01, gt=0, le=1, description="How far the inputs move.")
+
+
+class Zen(Proxy):
+    """log E |f(x) - f(x + 0.01 y)| + sum over normalisations before f of log sqrt(mean batch variance).
+
+    f is what the last block puts out, before pooling; x and y are standard normal, and so are the weights.
+    """
+
+    def __init__(self, config: ZenConfig) -> None:
+        self.config = config
+
+    def score(self, passes: Passes) -> Score:
+        drawn = [self._drawn(passes, repeat) for repeat in range(self.config.repeats)]
+        return Score(finite(sum(drawn) / len(drawn), "the network's output does not move"))
+
+    def _drawn(self, passes: Passes, repeat: int) -> float:
+        import torch
+        from torch import nn
+
+        from predictors.zerocost._networks import gaussian_weights, watched
+
+        network = gaussian_weights(passes.copy(), passes.generator(f"zen weights {repeat}"))
+        blocks = passes.blocks(network)
+        shape = (self.config.images, *passes.context.batch.inputs.shape[1:])
+        x = passes.noise(f"zen input {repeat}", *shape)
+        moved = x + self.config.step * passes.noise(f"zen step {repeat}", *shape)
+        spreads: list[Tensor] = []
+        outputs: list[Tensor] = []
+
+        def spread(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+            spreads.append(inputs[0].float().var(dim=(0, 2, 3), correction=0).mean())
+
+        norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
+        handles = [norm.register_forward_pre_hook(spread) for norm in norms]
+        num_spreads: list[int] = []
+
+        def put_out(y: Tensor) -> None:
+            outputs.append(y)
+            num_spreads.append(len(spreads))
+
+        with torch.no_grad(), watched(blocks, put_out):
+            network(x)
+            first, before = outputs[-1], num_spreads[-1]
+            for handle in handles:
+                handle.remove()
+            network(moved)
+        distance = (first - outputs[-1]).abs().flatten(1).sum(1).mean()
+        scale = torch.stack(spreads[:before]).log().sum() / 2 if before else torch.zeros(())
+        return float(distance.log() + scale)
+
+
+def _create(config: Config) -> Zen:
+    return Zen(cast(ZenConfig, config))
+
+
+PLUGIN = Plugin(
+    name="zen",
+    description="Sensitivity of a network with Gaussian weights to its input",
+    source="Lin et al. (2021), Zen-NAS, arXiv 2102.01063",
+    create=_create,
+    Config=ZenConfig,
+    flags=properties(fails="weak over all of NAS-Bench-201, good among its best"),
+)

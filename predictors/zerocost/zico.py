@@ -1,0 +1,48 @@
+"""ZiCo: large gradients that vary little between batches."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from predictors.zerocost._proxy import Proxy, Score, finite, properties
+from searchspaces import Config, Plugin, ProxyUndefined
+
+if TYPE_CHECKING:
+    from predictors.zerocost._passes import Passes
+
+
+class Zico(Proxy):
+    """Sum over layers of log(sum over weights of mean |g| / std |g|), over two batches.
+
+    Weights whose gradients are equal do not count, nor layers without any other. A layer's term is its statistic.
+    """
+
+    records = frozenset({"gradients"})
+
+    def score(self, passes: Passes) -> Score:
+        import torch
+
+        first, second = passes.labelled.gradients, passes.second.gradients
+        layers = {}
+        for name, gradient in first.items():
+            sizes = torch.stack([gradient.abs(), second[name].abs()])
+            mean, std = sizes.mean(0), sizes.std(0, correction=0)
+            ratio = float((mean[std > 0] / std[std > 0]).double().sum())
+            if ratio > 0:
+                layers[name] = float(torch.tensor(ratio).log())
+        if not layers:
+            raise ProxyUndefined("no weight has gradients that differ between the two batches.")
+        return Score(finite(sum(layers.values()), "a ratio overflows"), layers)
+
+
+def _create(config: Config) -> Zico:
+    return Zico()
+
+
+PLUGIN = Plugin(
+    name="zico",
+    description="Large gradients that vary little between two batches",
+    source="Li et al. (2023), ZiCo, arXiv 2301.11300",
+    create=_create,
+    flags=properties(labels=True, layers=True),
+)
