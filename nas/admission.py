@@ -8,6 +8,7 @@ from typing import Any
 from nas.evaluators import level_of
 from nas.plugins import registry
 from nas.resources import DatasetInfo, Objective
+from nas.scoring import is_scored
 from nas.spec import JobSpec, Level, PluginRef
 from searchspaces import ConfigError, DataError, Plugin, SpecError, UnknownPlugin, Violation
 
@@ -62,6 +63,7 @@ def metric_levels(spec: JobSpec) -> dict[str, Level]:
     """Metric -> the level it is read at while searching: costs at `cost`, the rest at the evaluator's level."""
     metrics: Any = registry("evaluators")[spec.evaluator.name].flags["metrics"]
     known: dict[str, Level] = dict.fromkeys(metrics, level_of(spec.evaluator))
+    known.update(dict.fromkeys((ref.name for ref in spec.scoring.proxies if is_scored(ref)), "proxy"))
     known.update(dict.fromkeys(registry("costs"), "cost"))
     return known
 
@@ -80,6 +82,8 @@ def _references(spec: JobSpec) -> Iterator[tuple[str, str, PluginRef]]:
     yield "datasets", "dataset", spec.dataset
     yield "tasks", "task", spec.task
     yield "recipes", "supernet.recipe", spec.supernet.recipe
+    for number, proxy in enumerate(spec.scoring.proxies):
+        yield "proxies", f"scoring.proxies.{number}", proxy
     yield "evaluators", "evaluator", spec.evaluator
     yield "searchers", "searcher", spec.searcher
 

@@ -15,6 +15,7 @@ from nas.stages import (
     AuditStage,
     DeliverStage,
     PreflightStage,
+    ScoreStage,
     SearchStage,
     Stage,
     SupernetStage,
@@ -26,6 +27,7 @@ from nas.stages import (
 
 STAGES: dict[Phase, Stage] = {
     Phase.PREFLIGHT: PreflightStage(),
+    Phase.SCORE: ScoreStage(),
     Phase.SUPERNET: SupernetStage(),
     Phase.SEARCH: SearchStage(),
     Phase.AUDIT: AuditStage(),

@@ -42,6 +42,7 @@ class Phase(StrEnum):
     """Label of the stage a job is in."""
 
     PREFLIGHT = "PREFLIGHT"
+    SCORE = "SCORE"
     SUPERNET = "SUPERNET"
     SEARCH = "SEARCH"
     AUDIT = "AUDIT"

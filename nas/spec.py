@@ -142,6 +142,23 @@ class Supernet(_Part):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, populate_by_name=True)
 
 
+class Scoring(_Part):
+    """Scores of untrained networks: what searchers may rank by before anything is measured."""
+
+    proxies: tuple[Ref, ...] = Field(
+        (), max_length=64, description="Zero-cost proxies that every candidate is scored by; none: costs alone rank."
+    )
+    images: int = Field(32, ge=2, le=8192, description="Training images of a proxy's batch.")
+    reduced: bool = Field(False, description="Score smaller networks of the same cells or layers, which is cheaper.")
+    pool: int = Field(
+        0,
+        ge=0,
+        le=1_000_000,
+        description="Uniform architectures that all workers score before the search, for searchers that choose from "
+        "a pool; none: such searchers draw their own.",
+    )
+
+
 class Audit(_Part):
     """Really trained networks that say how far the ranking can be trusted. They never enter the front."""
 
@@ -173,6 +190,7 @@ class JobSpec(_Part):
     )
     constraints: tuple[str, ...] = Field((), max_length=32, description="Bounds, such as `params <= 200k`.")
     supernet: Supernet = Field(default_factory=Supernet, description="Shared weights.")
+    scoring: Scoring = Field(default_factory=Scoring, description="Scores of untrained networks.")
     evaluator: Ref = Field(PluginRef(name="supernet"), description="What measures a proposed architecture.")
     searcher: Ref = Field(PluginRef(name="gp_its"), description="What proposes architectures.")
     batch: int = Field(8, ge=1, le=10_000, description="Architectures proposed and evaluated at a time.")

@@ -7,6 +7,7 @@ undefined (too few architectures, or one side constant) is None, never NaN.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -302,6 +303,24 @@ def relative_improvement(found: npt.ArrayLike, random: npt.ArrayLike) -> float |
     if len(ours) == 0 or len(theirs) == 0 or not theirs.mean() > 0:
         return None
     return float((ours.mean() - theirs.mean()) / theirs.mean())
+
+
+def rank_vote(scores: Sequence[npt.ArrayLike]) -> Floats:
+    """Sum over scores of log(rank / n), n architectures in all, higher better; NaN is ranked last, ties share ranks.
+
+    It asks for all at once: what one score ranks low is not made up for by another. Lee and Ham (2024), AZ-NAS, arXiv
+    2403.19232.
+
+    Raises:
+        ValueError: there is no score, or lengths differ.
+    """
+    from scipy.stats import rankdata
+
+    columns = [np.asarray(score, dtype=np.float64).reshape(-1) for score in scores]
+    if not columns or len({len(column) for column in columns}) > 1:
+        raise ValueError(f"scores of lengths {[len(column) for column in columns]}; give one or more, of equal length.")
+    places = [rankdata(np.where(np.isnan(column), -np.inf, column)) for column in columns]
+    return np.asarray(sum(np.log(place / len(place)) for place in places))
 
 
 def _predicted_best(x: Floats, y: Floats, k: int, rng: Rng) -> Floats:

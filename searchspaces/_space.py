@@ -133,6 +133,10 @@ class SearchSpace(ABC):
     def supernetwork(self) -> Supernet:
         """The supernet, initialised from torch's generator as it stands; callers want `supernet`."""
 
+    def reduced(self) -> SearchSpace:
+        """The same architectures with smaller networks, for scores of untrained ones; itself where it has none."""
+        return self
+
     def is_connected(self, architecture: Architecture) -> bool:
         """Whether the output depends on the input at all; chains always do."""
         return True

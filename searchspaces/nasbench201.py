@@ -7,6 +7,7 @@ node that nothing reaches is not run (the benchmark's gives a constant there), s
 
 from __future__ import annotations
 
+import copy
 import itertools
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -120,6 +121,14 @@ class NASBench201(SearchSpace):
     def plan(self, architecture: Architecture) -> Plan:
         """What a cell runs: for nodes 1, 2, 3 the live edges into it as (source, operation)."""
         return _plan(tuple(option for _, option in architecture.options))
+
+    def reduced(self) -> NASBench201:
+        """One cell a stage, at most 8 channels in the first."""
+        small = {"cells_per_stage": 1, "channels": min(8, self.settings.channels)}
+        space = copy.copy(self)
+        space.config = self.settings.model_copy(update=small)
+        space.__dict__.pop("_prices", None)
+        return space
 
     # --- costs -------------------------------------------------------------------------------------------------------
 

@@ -1,12 +1,32 @@
 """Who proposes architectures. PLUG-IN FOLDER: one searcher per file.
 
 A plug-in's `create(config, space, objectives)` gives a `Searcher`. Flags: `multi_objective`, `replicates` (it may ask
-for a known architecture again).
+for a known architecture again), `ranks` (it ranks candidates before they are measured: `create` takes a
+`nas.scoring.Scores` as well, and makes do with costs where it is None).
 """
 
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from nas.resources import Objective
 from nas.searchers._searcher import Searcher, proposal, unseen
-from searchspaces import Registry
+from nas.spec import PluginRef
+from searchspaces import Registry, SearchSpace
+
+if TYPE_CHECKING:
+    from nas.scoring import Scores
 
 REGISTRY: Registry[Searcher] = Registry("searchers", "nas.searchers")
 
-__all__ = ["REGISTRY", "Searcher", "proposal", "unseen"]
+__all__ = ["REGISTRY", "Searcher", "make_searcher", "proposal", "unseen"]
+
+
+def make_searcher(
+    ref: PluginRef, space: SearchSpace, objectives: Sequence[Objective], scores: Scores | None = None
+) -> Searcher:
+    """The searcher of this name and settings; one whose flag `ranks` is set is given the scores."""
+    plugin = REGISTRY[ref.name]
+    given = (scores,) if plugin.flags.get("ranks") else ()
+    return plugin(ref.config, space, objectives, *given)

@@ -4,6 +4,7 @@ from nas.stages._audit import AuditStage
 from nas.stages._context import Stage, UnitContext
 from nas.stages._deliver import DeliverStage
 from nas.stages._preflight import PreflightStage, preflight, refuse_impossible
+from nas.stages._score import ScoreStage
 from nas.stages._search import SearchStage
 from nas.stages._supernet import SupernetStage
 from nas.stages._trust import trust_report
@@ -12,6 +13,7 @@ __all__ = [
     "AuditStage",
     "DeliverStage",
     "PreflightStage",
+    "ScoreStage",
     "SearchStage",
     "Stage",
     "SupernetStage",

@@ -22,16 +22,19 @@ from nas.resources import (
     Settlement,
     UnitPlan,
 )
-from nas.searchers import REGISTRY as SEARCHERS
+from nas.searchers import make_searcher
 from nas.spec import Constraint, JobSpec
+from nas.stages._score import scores_of
 from nas.streams import stream
 from searchspaces import InfeasibleSpace, MeasurementError
 
 if TYPE_CHECKING:
     from nas.evaluators import Evaluator
+    from nas.scoring import Scores
     from nas.searchers import Searcher
     from nas.stages._context import UnitContext
     from predictors.costs import Cost
+    from searchspaces import Architecture
 
 _INFEASIBLE_PER_EVALUATION = 50
 _REFERENCE_SAMPLE = 32
@@ -65,6 +68,7 @@ class Search:
     searcher: Searcher
     evaluator: Evaluator
     pricing: Pricing
+    scores: Scores
     fidelity: Fidelity
     cursor: int = 0
     num_evaluated: int = 0
@@ -78,13 +82,14 @@ class Search:
         objectives = context.job.objectives
         if needs_supernet(spec.evaluator):
             bench.supernet()  # weights that do not fit end the job, not every evaluation by itself
-        plugin = EVALUATORS[spec.evaluator.name]
+        plugin, scores = EVALUATORS[spec.evaluator.name], scores_of(bench, context.view)
         search = cls(
             context=context,
             history=History(objectives),
-            searcher=SEARCHERS[spec.searcher.name](spec.searcher.config, bench.space, objectives),
+            searcher=make_searcher(spec.searcher, bench.space, objectives, scores),
             evaluator=plugin(spec.evaluator.config, bench),
             pricing=Pricing.of(context),
+            scores=scores,
             fidelity=Fidelity(level=level_of(spec.evaluator)),
         )
         search.catch_up()
@@ -150,8 +155,9 @@ class Search:
         feasible = [
             e for e in evaluations if not priced[e.evaluation_id].error and not priced[e.evaluation_id].violation
         ]
+        asked = {e.evaluation_id: self.context.bench.space.parse(e.proposal.text) for e in feasible}
         for outcome in self.outcomes(feasible):
-            settlements.append(self.settlement(outcome, priced[outcome.evaluation_id]))
+            settlements.append(self.settlement(outcome, priced[outcome.evaluation_id], asked[outcome.evaluation_id]))
             if time.monotonic() - told >= _SETTLE_SECONDS:
                 self.context.journal.settle(settlements)
                 settlements, told = [], time.monotonic()
@@ -174,17 +180,31 @@ class Search:
         )
         return self.evaluator.evaluate(requests, settings) if requests else iter(())
 
-    def settlement(self, outcome: Outcome, price: Price) -> Settlement:
-        """An outcome with its costs, held against the constraints on what was measured."""
-        violation = self.pricing.violation(outcome.measurements)
+    def settlement(self, outcome: Outcome, price: Price, architecture: Architecture) -> Settlement:
+        """An outcome with its costs and proxies, held against the constraints on what was measured."""
+        scored = () if outcome.error else self.scored(architecture)
+        measurements = (*price.measurements, *outcome.measurements, *scored)
+        wanted = {o.metric for o in self.history.objectives if o.level == "proxy"} - {m.metric for m in measurements}
+        error = outcome.error or (f"{', '.join(sorted(wanted))} is not defined for this network" if wanted else None)
+        violation = self.pricing.violation((*outcome.measurements, *scored))
         state = EvaluationState.INFEASIBLE if violation > 0 else EvaluationState.FINISHED
         return Settlement(
             evaluation_id=outcome.evaluation_id,
-            state=EvaluationState.FAILED if outcome.error else state,
-            measurements=(*price.measurements, *outcome.measurements),
+            state=EvaluationState.FAILED if error else state,
+            measurements=measurements,
             violation=violation,
-            error=outcome.error,
+            error=error,
             seconds=outcome.seconds,
+        )
+
+    def scored(self, architecture: Architecture) -> tuple[Measurement, ...]:
+        """What the job's proxies say of an architecture; one that is not defined says nothing."""
+        scoring = self.context.spec.scoring
+        context: dict[str, str | int | float | bool] = {"images": scoring.images, "reduced": scoring.reduced}
+        return tuple(
+            Measurement(metric=name, value=value, fidelity=Fidelity(level="proxy"), context=context)
+            for name, value in self.scores.proxy_scores(architecture).items()
+            if value is not None
         )
 
     # --- keeping up --------------------------------------------------------------------------------------------------

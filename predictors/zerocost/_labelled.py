@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -22,8 +23,8 @@ _RECTIFIERS = (
 
 def weights(network: nn.Module) -> dict[str, nn.Parameter]:
     """The weights of all convolutions and linear layers by the layers' names, in the order of the network."""
-    layers = ((name, layer) for name, layer in network.named_modules() if isinstance(layer, nn.Conv2d | nn.Linear))
-    return {name: layer.weight for name, layer in layers}
+    named = network.named_modules()
+    return {name: cast(nn.Parameter, layer.weight) for name, layer in named if isinstance(layer, nn.Conv2d | nn.Linear)}
 
 
 @dataclass
@@ -106,7 +107,7 @@ def _channels(name: str, found: Labelled) -> Callable[[nn.Module, tuple[Tensor, 
                 product = output.detach() * gradient.detach()
                 found.channels[name] = product.flatten(2).sum(2) if product.ndim > 2 else product
 
-        output.register_hook(arrived)
+        output.register_hook(arrived)  # type: ignore[no-untyped-call]
 
     return hook
 

@@ -37,7 +37,7 @@ def without_normalisation(network: nn.Module) -> nn.Module:
     """The network with every batch normalisation doing nothing."""
     for layer in network.modules():
         if isinstance(layer, nn.BatchNorm2d):
-            layer.forward = _same  # type: ignore[method-assign]
+            layer.forward = _same  # type: ignore[method-assign, assignment]
     return network
 
 

@@ -1,0 +1,85 @@
+"""Warm start: the first architectures are the best ranked of many, then another searcher goes on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+
+from pydantic import Field
+
+from nas.history import History
+from nas.resources import Objective, Proposal
+from nas.scoring import Scores
+from nas.searchers._outlook import best_by_weight
+from nas.searchers._searcher import Searcher, proposal
+from nas.searchers._wrapping import Wrapper, WrappingConfig
+from nas.spec import PluginRef, Ref
+from nas.streams import stream
+from searchspaces import Architecture, Plugin, Rng, SearchSpace
+
+
+class WarmStartConfig(WrappingConfig):
+    """Settings of `warm_start`."""
+
+    searcher: Ref = Field(
+        PluginRef(name="gp_its", config={"initial": 2}), description="The searcher, with its settings, that goes on."
+    )
+    initial: int = Field(10, ge=1, le=100_000, description="Architectures taken from the pool before it goes on.")
+    pool: int = Field(
+        1_000, ge=1, le=1_000_000, description="Uniform architectures to choose from, where the job scored none."
+    )
+
+
+class WarmStart(Wrapper):
+    """Proposes the architectures of a pool that rank best, by a new random weighting of the objectives each.
+
+    Costs are exact, the rest is ranked by a vote of scores. Abdelfattah et al. (2021), Zero-Cost Proxies for
+    Lightweight NAS, arXiv 2101.08134.
+    """
+
+    def __init__(
+        self, config: WarmStartConfig, space: SearchSpace, objectives: Sequence[Objective], scores: Scores | None
+    ) -> None:
+        super().__init__(config, space, objectives, scores)
+        self.num_initial, self.num_drawn = config.initial, config.pool
+
+    def ask(self, history: History, n: int, rng: Rng) -> list[Proposal]:
+        """Up to `n` new architectures; see `Searcher.ask`."""
+        first = self._first(history, min(n, self.num_initial - history.num_proposals), rng)
+        if len(first) == n:
+            return first
+        taken = {made.digest for made in first}
+        rest = [made for made in self.inner.ask(history, n, rng) if made.digest not in taken]
+        return first + rest[: n - len(first)]
+
+    def _first(self, history: History, wanted: int, rng: Rng) -> list[Proposal]:
+        if wanted <= 0:
+            return []
+        new = [architecture for architecture in self._pool if not history.has_seen(architecture)]
+        if not new:
+            return []
+        chosen = best_by_weight(self.outlook.losses(history, new), wanted, rng)
+        return [proposal(new[i], reason=f"best ranked of {len(self._pool)}") for i in chosen]
+
+    @cached_property
+    def _pool(self) -> list[Architecture]:
+        rng = stream(0, "warm start", "pool")
+        drawn = self.outlook.scores.pool or [self.space.sample(rng) for _ in range(self.num_drawn)]
+        return list(dict.fromkeys(drawn))
+
+
+def create(
+    config: WarmStartConfig, space: SearchSpace, objectives: Sequence[Objective], scores: Scores | None = None
+) -> Searcher:
+    """The searcher on this space."""
+    return WarmStart(config, space, objectives, scores)
+
+
+PLUGIN = Plugin(
+    name="warm_start",
+    description="The best ranked of a pool first, then another searcher goes on",
+    source="Abdelfattah et al. (2021), Zero-Cost Proxies for Lightweight NAS, arXiv 2101.08134",
+    create=create,
+    Config=WarmStartConfig,
+    flags={"multi_objective": True, "replicates": False, "ranks": True},
+)
