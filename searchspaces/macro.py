@@ -122,6 +122,12 @@ class MacroSpace(SearchSpace):
         """The architecture itself: in a chain everything reaches the output."""
         return architecture
 
+    def reduced(self) -> MacroSpace:
+        """At most a quarter of the channels."""
+        space = MacroSpace(self.settings.model_copy(update={"width": min(0.25, self.settings.width)}))
+        space.decisions = self.decisions
+        return space
+
     # --- costs -------------------------------------------------------------------------------------------------------
 
     def counts(self, architecture: Architecture, *, live: bool = False) -> Counts:

@@ -7,7 +7,6 @@ node that nothing reaches is not run (the benchmark's gives a constant there), s
 
 from __future__ import annotations
 
-import copy
 import itertools
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -125,9 +124,8 @@ class NASBench201(SearchSpace):
     def reduced(self) -> NASBench201:
         """One cell a stage, at most 8 channels in the first."""
         small = {"cells_per_stage": 1, "channels": min(8, self.settings.channels)}
-        space = copy.copy(self)
-        space.config = self.settings.model_copy(update=small)
-        space.__dict__.pop("_prices", None)
+        space = NASBench201(self.settings.model_copy(update=small))
+        space.decisions = self.decisions
         return space
 
     # --- costs -------------------------------------------------------------------------------------------------------

@@ -29,6 +29,7 @@ def check_space(space: SearchSpace, *, seed: int = 0, samples: int = 6) -> None:
     check_walks(space, drawn, seed=seed)
     check_sameness(space, drawn)
     check_size(space)
+    check_reduced(space, drawn)
     check_views(space, drawn)
     check_networks(space, drawn, seed=seed)
     check_supernet(space, drawn, seed=seed)
@@ -128,6 +129,16 @@ def check_size(space: SearchSpace) -> None:
     except InvalidArchitecture:
         return
     raise ContractViolation(f"partition refuses overlapping groups with InvalidArchitecture; got {decision.options}.")
+
+
+def check_reduced(space: SearchSpace, drawn: Sequence[Architecture]) -> None:
+    """The reduced space holds the same architectures, with networks that are no larger."""
+    small = space.reduced()
+    require(small.decisions == space.decisions, "a reduced space has the same decisions", small.decisions)
+    for architecture in drawn:
+        require(small.validate(architecture) == [], "a reduced space has the same architectures", architecture)
+        fits = small.counts(architecture).params <= space.counts(architecture).params
+        require(fits, "networks of the reduced space are no larger", architecture)
 
 
 def check_views(space: SearchSpace, drawn: Sequence[Architecture]) -> None:
