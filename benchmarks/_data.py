@@ -19,3 +19,11 @@ def data_file(name: str) -> Path:
     if not path.is_file():
         raise SystemExit(f"{path} does not exist; set NAS_DATA to the folder that holds {name}.")
     return path
+
+
+def cache_folder() -> Path:
+    """Where results that took long are kept from run to run: the user's cache folder."""
+    base = os.environ.get("XDG_CACHE_HOME")
+    folder = (Path(base) if base else Path.home() / ".cache") / "nas-service" / "benchmarks"
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
