@@ -103,6 +103,13 @@ class Known(Protocol):
         """One row per architecture, in the order given."""
 
 
+class KnownLayers(Protocol):
+    """Statistics of layers that are known of architectures."""
+
+    def __call__(self, architectures: Sequence[Architecture]) -> Layers:
+        """One row per architecture, in the order given; equal slots and statistics every time."""
+
+
 class SpaceEncoder:
     """Encodings that follow from a space alone, and what else is known.
 
@@ -120,10 +127,18 @@ class SpaceEncoder:
         space: whose architectures are encoded.
         blocks: which encodings.
         scores: proxies, costs and the like; none by default.
+        layers: statistics of layers; none by default.
     """
 
-    def __init__(self, space: SearchSpace, blocks: Sequence[Block] = BLOCKS, *, scores: Known | None = None) -> None:
-        self.space, self.scores = space, scores
+    def __init__(
+        self,
+        space: SearchSpace,
+        blocks: Sequence[Block] = BLOCKS,
+        *,
+        scores: Known | None = None,
+        layers: KnownLayers | None = None,
+    ) -> None:
+        self.space, self.scores, self.layers = space, scores, layers
         self._blocks = tuple(blocks)
         self._slots = {decision.name: slot for slot, decision in enumerate(space.decisions)}
         options = dict.fromkeys(option for decision in space.decisions for option in decision.options)
@@ -158,6 +173,7 @@ class SpaceEncoder:
             blocks=blocks,
             scores=self.scores(architectures) if self.scores else None,
             graphs=self._graphs(walks) if "graph" in self._blocks else None,
+            layers=self.layers(architectures) if self.layers else None,
         )
 
     def _graphs(self, walks: Sequence[_Walk]) -> Graphs:
@@ -227,19 +243,37 @@ def score_ranks(values: Floats) -> Floats:
     return np.asarray(rankdata(np.where(np.isfinite(values), values, -np.inf), axis=0), dtype=np.float64)
 
 
+class NormalScores:
+    """Scores as normal scores by their rank among known ones, so that no unit and no outlier rules.
+
+    Between two known values it is interpolated; outside it goes on slower and slower, so that the order is kept.
+    Undefined is below all.
+
+    Args:
+        known: `n x M`; not finite is undefined.
+    """
+
+    def __init__(self, known: Floats) -> None:
+        self._knots = [_knots(column) for column in known.T]
+
+    def __call__(self, asked: Floats) -> Floats:
+        """asked: `m x M`; gives `m x M`, all finite."""
+        columns = [_at(knots, column) for knots, column in zip(self._knots, asked.T, strict=True)]
+        return np.stack(columns, axis=1) if columns else np.zeros(asked.shape)
+
+
 class DesignMatrix:
     """Blocks and scores as one matrix, scaled by the architectures a model is fitted on.
 
-    A column of a block gets mean 0 and deviation 1 over them. A score becomes a normal score by rank among them:
-    between two of them it is interpolated, outside it goes on slower and slower, so that the order is kept and no
-    outlier rules; undefined is below all. Columns that are constant over the fitted are left out.
+    A column of a block gets mean 0 and deviation 1 over them; so does a score, after `NormalScores`. Columns that are
+    constant over the fitted are left out; where all are, one of zeros is left.
 
     Args:
         fitted: what the model is fitted on, `n` architectures.
     """
 
     def __init__(self, fitted: Encoded) -> None:
-        self._knots = [_knots(column) for column in fitted.scores.values.T] if fitted.scores else []
+        self._scores = NormalScores(fitted.scores.values) if fitted.scores else None
         columns = self._columns(fitted)
         self._mean, deviation = columns.mean(axis=0), columns.std(axis=0)
         self._kept = deviation > 1e-9
@@ -247,13 +281,14 @@ class DesignMatrix:
 
     def __call__(self, asked: Encoded) -> Floats:
         """`len(asked) x columns`, all finite."""
+        if not self._kept.any():
+            return np.zeros((asked.size, 1))
         return np.asarray((self._columns(asked) - self._mean)[:, self._kept] / self._deviation)
 
     def _columns(self, encoded: Encoded) -> Floats:
         parts = [np.zeros((encoded.size, 0)), *encoded.blocks.values()]
-        if encoded.scores:
-            scores = encoded.scores.values.T
-            parts += [_at(knots, column)[:, None] for knots, column in zip(self._knots, scores, strict=True)]
+        if self._scores and encoded.scores:
+            parts.append(self._scores(encoded.scores.values))
         return np.concatenate(parts, axis=1)
 
 

@@ -10,8 +10,18 @@ A plug-in's `create(config, encoder)` gives a `Predictor`; flags:
 """
 
 from predictors.surrogates._predictor import Prediction, Predictor, PredictorConfig, normal_scores, standardised
+from predictors.surrogates._weights import RobotResult, robot_search
 from searchspaces import Registry
 
 REGISTRY: Registry[Predictor] = Registry("predictors", "predictors.surrogates")
 
-__all__ = ["REGISTRY", "Prediction", "Predictor", "PredictorConfig", "normal_scores", "standardised"]
+__all__ = [
+    "REGISTRY",
+    "Prediction",
+    "Predictor",
+    "PredictorConfig",
+    "RobotResult",
+    "normal_scores",
+    "robot_search",
+    "standardised",
+]

@@ -49,12 +49,14 @@ class Predictor(ABC):
 
     Attributes:
         min_labels: with fewer it refuses to learn; 0 where it ranks by what is known without any.
+        is_fitted: whether it can predict.
     """
 
     min_labels: ClassVar[int] = 2
 
     def __init__(self, config: PredictorConfig, encoder: Encoder) -> None:
         self.config, self.encoder = config, encoder
+        self.is_fitted = False
 
     def fit(
         self,
@@ -83,6 +85,7 @@ class Predictor(ABC):
             raise ValueError(f"{len(learned)} values are too few to learn from; give at least {self.min_labels}.")
         transform = normal_scores if self.config.target == "normal_scores" else standardised
         self._fit(self.encoder(architectures), transform(learned), rng, progress)
+        self.is_fitted = True
         progress(1.0)
         return self
 
@@ -92,6 +95,8 @@ class Predictor(ABC):
         Raises:
             RuntimeError: nothing was fitted yet.
         """
+        if not self.is_fitted:
+            raise RuntimeError("nothing was fitted yet; call `fit` first.")
         return self._predict(self.encoder(architectures))
 
     @abstractmethod
