@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from nas.testing._evaluators import small_bench as small_bench
     from nas.testing._plugins import check_plugin as check_plugin
     from nas.testing._plugins import check_record as check_record
+    from nas.testing._predictors import check_predictor as check_predictor
     from nas.testing._recipes import check_recipe as check_recipe
     from nas.testing._searchers import check_searcher as check_searcher
     from nas.testing._spaces import check_space as check_space
@@ -26,6 +27,7 @@ _HOMES = {
     "check_dataset": "_datasets",
     "check_evaluator": "_evaluators",
     "check_plugin": "_plugins",
+    "check_predictor": "_predictors",
     "check_recipe": "_recipes",
     "check_record": "_plugins",
     "check_searcher": "_searchers",
@@ -39,6 +41,7 @@ __all__ = [
     "check_dataset",
     "check_evaluator",
     "check_plugin",
+    "check_predictor",
     "check_recipe",
     "check_record",
     "check_searcher",
