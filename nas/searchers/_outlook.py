@@ -17,6 +17,7 @@ from nas.streams import stream
 from predictors.costs import REGISTRY as COSTS
 from predictors.costs import Cost
 from predictors.encoding import SpaceEncoder
+from predictors.ranking import rank_vote
 from predictors.surrogates import REGISTRY as PREDICTORS
 from predictors.surrogates import Prediction, Predictor
 from searchspaces import Architecture, Config, ConfigError, MeasurementError, Rng, SearchSpace, UnknownPlugin
@@ -84,7 +85,7 @@ class Outlook:
         if predictor is None:
             if objective.level == "cost":
                 return np.array([sign * self.space.counts(architecture, live=True).flops for architecture in asked])
-            return -vote(self.scores, asked)
+            return -self._voted(asked)
         expected: Prediction = predictor.predict(asked)
         drawn = 0.0 if rng is None else expected.std * rng.standard_normal(len(asked))
         return -(expected.mean + drawn)
@@ -108,6 +109,18 @@ class Outlook:
         rng = stream(len(known), "outlook", number)
         return predictor.fit([record.architecture for record in known], values, rng=rng)
 
+    def _voted(self, asked: Sequence[Architecture]) -> Floats:
+        """A rank by scores alone, higher better: the predictor's own where it needs no labels, else by all scores."""
+        if self._unlabelled is not None:
+            return self._unlabelled.predict(asked).mean
+        return rank_vote(list(self.scores(asked).values.T))
+
+    @cached_property
+    def _unlabelled(self) -> Predictor | None:
+        ref = self.config.predictor
+        predictor = PREDICTORS[ref.name](ref.config, self._encoder)
+        return None if predictor.min_labels else predictor.fit([], [], rng=stream(0, "outlook"))
+
     @cached_property
     def _encoder(self) -> SpaceEncoder:
         return SpaceEncoder(self.space, ("onehot", "paths", "counts", "graph"), scores=self.scores)
@@ -117,13 +130,6 @@ class Outlook:
         """The objectives that are costs known on paper."""
         costs = {n: o.metric for n, o in enumerate(self.objectives) if o.level == "cost" and o.metric in COSTS}
         return {n: COSTS[m](None, self.space, "cpu") for n, m in costs.items() if not COSTS[m].flags["measured"]}
-
-
-def vote(scores: Scores, architectures: Sequence[Architecture]) -> Floats:
-    """A rank by all scores together, higher better: what size and every proxy say, without anything measured."""
-    from predictors.ranking import rank_vote
-
-    return rank_vote(list(scores(architectures).values.T))
 
 
 def best_by_weight(losses: Floats, count: int, rng: Rng) -> list[int]:

@@ -60,7 +60,12 @@ class Perceptrons(SearchSpace):
         return architecture
 
     def graph(self, architecture: Architecture) -> networkx.MultiDiGraph:
-        return networkx.path_graph(int(architecture["depth"]) + 1, create_using=networkx.MultiDiGraph)
+        graph = networkx.MultiDiGraph()
+        for layer in range(int(architecture["depth"]) + 1):
+            graph.add_node(str(layer), label=f"layer {layer}", layer=layer)
+        for layer, (name, width) in enumerate(architecture.options[1:]):
+            graph.add_edge(str(layer), str(layer + 1), option=width, live=True, decision=name)
+        return graph
 
     def counts(self, architecture: Architecture, *, live: bool = False) -> Counts:
         sizes = [4, *map(int, architecture.text.split("-"))]
