@@ -16,6 +16,7 @@ from searchspaces import BrokenPlugin, NASError, NotFound, Plugin
 _MADE: dict[str, tuple[str, str]] = {
     "spaces": ("searchspaces", "SearchSpace"),
     "costs": ("predictors.costs", "Cost"),
+    "predictors": ("predictors.surrogates", "Predictor"),
     "tasks": ("nas.tasks", "Task"),
     "datasets": ("nas.datasets", "Dataset"),
     "recipes": ("nas.training", "Recipe"),
@@ -113,6 +114,13 @@ def _check_cost(plugin: Plugin[Any], settings: Mapping[str, object]) -> None:
         check_cost(plugin(settings, space, "cpu"), plugin.flags, [*space.extremes(), space.sample(rng)])
 
 
+def _check_predictor(plugin: Plugin[Any], settings: Mapping[str, object]) -> None:
+    from nas.testing import check_predictor
+
+    for space in _spaces():
+        check_predictor(plugin, space, settings or None)
+
+
 def _check_searcher(plugin: Plugin[Any], settings: Mapping[str, object]) -> None:
     from nas.testing import check_searcher
 
@@ -149,6 +157,7 @@ def _check_task(plugin: Plugin[Any], settings: Mapping[str, object]) -> None:
 _CONTRACTS: dict[str, Callable[[Plugin[Any], Mapping[str, object]], None]] = {
     "spaces": _check_space,
     "costs": _check_cost,
+    "predictors": _check_predictor,
     "tasks": _check_task,
     "datasets": _check_dataset,
     "recipes": _check_recipe,

@@ -11,6 +11,7 @@ from searchspaces import BrokenPlugin, Registry
 _FOLDERS = {
     "spaces": "searchspaces",
     "costs": "predictors.costs",
+    "predictors": "predictors.surrogates",
     "tasks": "nas.tasks",
     "datasets": "nas.datasets",
     "recipes": "nas.recipes",

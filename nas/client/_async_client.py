@@ -138,6 +138,10 @@ class AsyncClient:
         """See `Client.costs`."""
         return await self.plugins("costs")
 
+    async def predictors(self) -> list[PluginInfo]:
+        """See `Client.predictors`."""
+        return await self.plugins("predictors")
+
     async def evaluators(self) -> list[PluginInfo]:
         """See `Client.evaluators`."""
         return await self.plugins("evaluators")

@@ -180,6 +180,7 @@ def test_the_service_lists_what_it_has(client: Client) -> None:
         client.searchers(),
         client.recipes(),
         client.costs(),
+        client.predictors(),
         client.evaluators(),
         client.tasks(),
     )
