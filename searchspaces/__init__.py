@@ -42,8 +42,9 @@ from searchspaces._registry import Config, Flag, Plugin, Registry, violations
 from searchspaces._space import Counts, Decision, Extremes, Rng, SearchSpace, Split
 
 if TYPE_CHECKING:
-    from searchspaces._kernels import fused, kernel_build, kernel_mode
+    from searchspaces._kernels import fused, kernel_build, kernel_mode, normalised_alone
     from searchspaces._routed import RoutedSupernet
+    from searchspaces._sample_gradients import Geometry, add_sample_signs, sample_gradients
     from searchspaces._supernet import Choice, Mixture, Supernet, Tapped
 
 REGISTRY: Registry[SearchSpace] = Registry("spaces", "searchspaces")
@@ -67,6 +68,7 @@ __all__ = [
     "ExportError",
     "Extremes",
     "Flag",
+    "Geometry",
     "InfeasibleSpace",
     "InvalidArchitecture",
     "InvalidState",
@@ -92,27 +94,34 @@ __all__ = [
     "TrainingDiverged",
     "UnknownPlugin",
     "Violation",
+    "add_sample_signs",
     "drawing",
     "fused",
     "isomorphism_key",
     "kernel_build",
     "kernel_mode",
+    "normalised_alone",
     "path_encoding",
     "path_vocabulary",
     "paths",
+    "sample_gradients",
     "violations",
 ]
 
 
 _WITH_TORCH = {
     "Choice": "_supernet",
+    "Geometry": "_sample_gradients",
     "Mixture": "_supernet",
     "RoutedSupernet": "_routed",
     "Supernet": "_supernet",
     "Tapped": "_supernet",
+    "add_sample_signs": "_sample_gradients",
     "fused": "_kernels",
     "kernel_build": "_kernels",
     "kernel_mode": "_kernels",
+    "normalised_alone": "_kernels",
+    "sample_gradients": "_sample_gradients",
 }
 
 

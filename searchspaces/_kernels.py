@@ -3,6 +3,9 @@
 A node of a network is a sum of batch-normalised convolutions and plain tensors, rectified for the convolutions that
 read it. Inside `fused()`, and where `kernel_mode()` is `fused`, such a node is one operation with one gradient (see
 `_kernels.cpp`); everywhere else it is the same sum of torch's own operations. Equal up to rounding.
+
+Inside `fused(per_sample=True)` every sample is normalised by its own statistics, as if it were a batch of its own; with
+that come the sums of signs of each sample's own gradients.
 """
 
 from __future__ import annotations
@@ -32,19 +35,26 @@ _SOURCE = Path(__file__).with_name("_kernels.cpp")
 _FLAGS = ("-std=c++17", "-O3", "-march=native", "-fno-math-errno", "-fno-trapping-math", "-fPIC", "-fopenmp")
 _DTYPES = {torch.float32: 0, torch.bfloat16: 1}
 _wanted: ContextVar[bool] = ContextVar("fused_kernels", default=False)
+_per_sample: ContextVar[bool] = ContextVar("statistics_per_sample", default=False)
 
 Normalised = tuple[Tensor, nn.BatchNorm2d]
 """What a convolution gives, `batch x channels x height x width`, and the normalisation that follows it."""
 
 
 @contextmanager
-def fused(enabled: bool = True) -> Iterator[None]:
-    """Inside, networks that are made for it run fused operations where the machine has them. First order only."""
-    token = _wanted.set(enabled)
+def fused(enabled: bool = True, *, per_sample: bool = False) -> Iterator[None]:
+    """Inside, networks that are made for it run fused operations where the machine has them. First order only.
+
+    Args:
+        per_sample: nodes normalise every sample by its own statistics, whatever the mode of their normalisations, whose
+            running statistics are neither read nor written and whose scales get no gradient.
+    """
+    tokens = _wanted.set(enabled), _per_sample.set(per_sample)
     try:
         yield
     finally:
-        _wanted.reset(token)
+        _wanted.reset(tokens[0])
+        _per_sample.reset(tokens[1])
 
 
 def kernel_mode(device: torch.device) -> str:
@@ -95,7 +105,7 @@ def node(
     """
     if _can_fuse([y for y, _ in normalised] + list(plain), [norm for _, norm in normalised]):
         return Signal(*_fused_node(normalised, plain, value=value, rectified=rectified))
-    terms = [norm(y) for y, norm in normalised] + list(plain)
+    terms = [_alone(y, norm) if _per_sample.get() else norm(y) for y, norm in normalised] + list(plain)
     total = terms[0]
     for term in terms[1:]:
         total = total + term
@@ -108,6 +118,23 @@ def average_3x3(x: Tensor) -> Tensor:
         averaged: Tensor = _Average.apply(x)  # type: ignore[no-untyped-call]
         return averaged
     return F.avg_pool2d(x, kernel_size=3, stride=1, padding=1, count_include_pad=False)
+
+
+def normalised_alone(x: Tensor, norm: nn.modules.batchnorm._BatchNorm) -> Tensor:
+    """What `norm` makes in training mode of every sample alone, x: `batch x channels x ...`; same shape.
+
+    Running statistics are neither read nor written; the scales get no gradient where it is a fused operation.
+
+    Raises:
+        ValueError: x has one value per sample and channel.
+    """
+    if _per_sample.get() and isinstance(norm, nn.BatchNorm2d) and _can_fuse([x], [norm]):
+        return Signal(*_fused_node([(x, norm)], (), value=True, rectified=False)).value()
+    return _alone(x, norm)
+
+
+def _alone(x: Tensor, norm: nn.modules.batchnorm._BatchNorm) -> Tensor:
+    return F.instance_norm(x, weight=norm.weight, bias=norm.bias, use_input_stats=True, eps=norm.eps)
 
 
 def _can_fuse(tensors: Sequence[Tensor], norms: Sequence[nn.BatchNorm2d]) -> bool:
@@ -124,27 +151,28 @@ def _can_fuse(tensors: Sequence[Tensor], norms: Sequence[nn.BatchNorm2d]) -> boo
             for x in tensors
         )
         and all(_is_fusable(norm) for norm in norms)
-        and (not norms or first.numel() > first.shape[1])  # one value per channel is left to torch, which refuses it
+        # one value per channel is left to torch, which refuses it
+        and (not norms or first.numel() > first.shape[1] * (first.shape[0] if _per_sample.get() else 1))
     )
 
 
 def _is_fusable(norm: nn.BatchNorm2d) -> bool:
-    """Normalises by the batch, and all that the kernels read and write of it is fp32."""
+    """Normalises by the batch, or each sample by itself, and all that the kernels read and write of it is fp32."""
     scale, mean = norm.weight, norm.running_mean
-    uses_batch = norm.training or mean is None
+    uses_batch = norm.training or mean is None or _per_sample.get()
     return uses_batch and all(tensor is None or tensor.dtype == torch.float32 for tensor in (scale, mean))
 
 
 def _fused_node(
     normalised: Sequence[Normalised], plain: Sequence[Tensor], *, value: bool, rectified: bool
 ) -> tuple[Tensor | None, Tensor | None]:
-    norms = tuple(norm for _, norm in normalised)
+    norms, alone = tuple(norm for _, norm in normalised), _per_sample.get()
     for norm in norms:
-        if norm.training and norm.track_running_stats and norm.num_batches_tracked is not None:
+        if norm.training and norm.track_running_stats and norm.num_batches_tracked is not None and not alone:
             norm.num_batches_tracked.add_(1)
     scales = [weight for norm in norms for weight in (norm.weight, norm.bias)]
     made: tuple[Tensor | None, Tensor | None] = _Node.apply(  # type: ignore[no-untyped-call]
-        norms, (value, rectified), len(plain), *(y for y, _ in normalised), *plain, *scales
+        norms, (value, rectified), alone, len(plain), *(y for y, _ in normalised), *plain, *scales
     )
     return made
 
@@ -153,18 +181,18 @@ class _Node(torch.autograd.Function):
     """(convolved..., plain..., (gamma, beta)...) -> (value or None, rectified or None)."""
 
     @staticmethod
-    def forward(ctx, norms, wanted, num_plain, *tensors):  # type: ignore[no-untyped-def]
+    def forward(ctx, norms, wanted, alone, num_plain, *tensors):  # type: ignore[no-untyped-def]
         num = len(norms)
         convolved, plain, scales = tensors[:num], tensors[num : num + num_plain], tensors[num + num_plain :]
         like = tensors[0]
         B, C, H, W = like.shape
-        moments = torch.empty((2, num, C), dtype=torch.float32)
+        moments = torch.empty((2, num, B if alone else 1, C), dtype=torch.float32)
         value, rectified = (torch.empty_like(like) if want else None for want in wanted)
-        tracks = [norm.training and norm.track_running_stats and norm.running_mean is not None for norm in norms]
+        tracks = [_tracks(norm) and not alone for norm in norms]
         _loaded().node_forward(
             _DTYPES[like.dtype],
             num,
-            B * H * W,
+            *((B, H * W) if alone else (0, B * H * W)),
             C,
             _pointers(convolved),
             num_plain,
@@ -181,7 +209,8 @@ class _Node(torch.autograd.Function):
             _pointer(rectified),
         )
         ctx.save_for_backward(moments, rectified if rectified is not None else None, *convolved, *scales[0::2])
-        ctx.num, ctx.num_plain, ctx.with_beta = num, num_plain, [beta is not None for beta in scales[1::2]]
+        ctx.num, ctx.num_plain, ctx.alone = num, num_plain, alone
+        ctx.with_beta = [beta is not None and not alone for beta in scales[1::2]]
         ctx.set_materialize_grads(False)
         return value, rectified
 
@@ -199,12 +228,12 @@ class _Node(torch.autograd.Function):
         is_direct = of_rectified is None  # then the gradient of a plain term is the one that came
         gradient = torch.empty_like(like) if num_plain and not is_direct else None
         gradients = [torch.empty_like(like) for _ in range(num)]
-        of_gamma = [None if gamma is None else torch.empty_like(gamma) for gamma in gammas]
+        of_gamma = [None if gamma is None or ctx.alone else torch.empty_like(gamma) for gamma in gammas]
         of_beta = [torch.empty(C) if has else None for has in ctx.with_beta]
         _loaded().node_backward(
             _DTYPES[like.dtype],
             num,
-            B * H * W,
+            *((B, H * W) if ctx.alone else (0, B * H * W)),
             C,
             _pointer(of_value),
             _pointer(of_rectified),
@@ -220,7 +249,7 @@ class _Node(torch.autograd.Function):
         )
         of_plain = of_value if is_direct else gradient
         of_scales = [g for pair in zip(of_gamma, of_beta, strict=True) for g in pair]
-        return None, None, None, *gradients, *[of_plain] * num_plain, *of_scales
+        return None, None, None, None, *gradients, *[of_plain] * num_plain, *of_scales
 
 
 class _Average(torch.autograd.Function):
@@ -239,6 +268,10 @@ def _average(x: Tensor, *, transposed: bool) -> Tensor:
     y = torch.empty_like(x)
     _loaded().average_3x3(_DTYPES[x.dtype], B, H, W, C, _pointer(x), _pointer(y), int(transposed))
     return y
+
+
+def _tracks(norm: nn.BatchNorm2d) -> bool:
+    return norm.training and norm.track_running_stats and norm.running_mean is not None
 
 
 def _momentum(norm: nn.BatchNorm2d) -> float:
@@ -283,12 +316,21 @@ def _library() -> ctypes.CDLL | None:
         _log.warning("the fused operations do not load, networks run more slowly without: %s", error)
         return None
     number, size, address = ctypes.c_int, ctypes.c_int64, ctypes.c_void_p
-    head = [number, number, size, size]
+    head = [number, number, size, size, size]
     library.node_forward.argtypes = [*head, address, number, *[address] * 11]
     library.node_backward.argtypes = [*head, *[address] * 11]
     library.average_3x3.argtypes = [number, *[size] * 4, address, address, number]
-    for function in (library.node_forward, library.node_backward, library.average_3x3):
+    library.sign_sums.argtypes = library.sample_gradients.argtypes = [number, *[address] * 4]
+    library.sample_gradient_size.argtypes = [number, address]
+    for function in (
+        library.node_forward,
+        library.node_backward,
+        library.average_3x3,
+        library.sign_sums,
+        library.sample_gradients,
+    ):
         function.restype = None
+    library.sample_gradient_size.restype = size
     return library
 
 
