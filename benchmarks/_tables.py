@@ -157,7 +157,7 @@ def nasbench101() -> Table:
     labels = np.full((len(sizes), size), -1, dtype=np.int64)
     for n in np.unique(sizes):  # the output, the last vertex, becomes the last of seven
         rows, nodes = np.flatnonzero(sizes == n), np.array([*range(n - 1), size - 1])
-        adjacency[np.ix_(rows, nodes, nodes)] = table["adjacency"][rows, :n, :n] > 0
+        adjacency[np.ix_(rows, nodes, nodes)] = table["adjacency"][rows, :n, :n].astype(np.bool_)
         labels[np.ix_(rows, nodes)] = table["ops"][rows, :n]
     graphs = Graphs(adjacency, labels, num_labels=5)
     weighty = labels <= 1  # the two convolutions; -1 is on no path
