@@ -92,21 +92,21 @@ class Encoded:
 class Encoder(Protocol):
     """How a caller writes architectures as numbers; a pure function."""
 
-    def __call__(self, architectures: Sequence[Architecture]) -> Encoded:
+    def __call__(self, architectures: Sequence[Architecture], /) -> Encoded:
         """The architectures in the order given."""
 
 
 class Known(Protocol):
     """Numbers that are known of architectures: computed scores, or columns of a table."""
 
-    def __call__(self, architectures: Sequence[Architecture]) -> Columns:
+    def __call__(self, architectures: Sequence[Architecture], /) -> Columns:
         """One row per architecture, in the order given."""
 
 
 class KnownLayers(Protocol):
     """Statistics of layers that are known of architectures."""
 
-    def __call__(self, architectures: Sequence[Architecture]) -> Layers:
+    def __call__(self, architectures: Sequence[Architecture], /) -> Layers:
         """One row per architecture, in the order given; equal slots and statistics every time."""
 
 

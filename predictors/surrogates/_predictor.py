@@ -73,8 +73,8 @@ class Predictor(ABC):
             progress: told the share that is done, 0 to 1.
 
         Raises:
-            ValueError: numbers differ, a value is not finite, there are fewer than `min_labels`, or the encoder
-                lacks what the predictor reads.
+            ValueError: numbers differ, a value is not finite, there are fewer than `min_labels`, the encoder lacks
+                what the predictor reads, or the architectures are all the same in it.
         """
         learned = np.asarray(values, dtype=np.float64).reshape(-1)
         if len(learned) != len(architectures):
@@ -97,6 +97,8 @@ class Predictor(ABC):
         """
         if not self.is_fitted:
             raise RuntimeError("nothing was fitted yet; call `fit` first.")
+        if not architectures:
+            return Prediction(np.zeros(0), np.zeros(0))
         return self._predict(self.encoder(architectures))
 
     @abstractmethod
@@ -105,7 +107,7 @@ class Predictor(ABC):
 
     @abstractmethod
     def _predict(self, asked: Encoded) -> Prediction:
-        """In units of the targets."""
+        """In units of the targets, of one architecture at least."""
 
 
 def normal_scores(values: npt.ArrayLike) -> Floats:

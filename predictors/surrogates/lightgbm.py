@@ -66,8 +66,6 @@ class LightGBM(MatrixPredictor):
             progress((member + 1) / self._members)
 
     def _predict_matrix(self, x: Floats) -> Prediction:
-        if not len(x):
-            return Prediction(np.zeros(0), np.zeros(0))
         every = np.stack([np.asarray(booster.predict(x, num_threads=1)) for booster in self._boosters])  # members x n
         return Prediction(mean=every.mean(axis=0), std=every.std(axis=0))
 

@@ -47,8 +47,6 @@ class RandomForest(MatrixPredictor):
         self._forest.fit(x, targets)
 
     def _predict_matrix(self, x: Floats) -> Prediction:
-        if not len(x):
-            return Prediction(np.zeros(0), np.zeros(0))
         every = np.stack([tree.predict(x) for tree in self._forest.estimators_])  # trees x n
         return Prediction(mean=every.mean(axis=0), std=every.std(axis=0))
 
