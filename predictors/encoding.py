@@ -128,6 +128,9 @@ class SpaceEncoder:
         blocks: which encodings.
         scores: proxies, costs and the like; none by default.
         layers: statistics of layers; none by default.
+
+    Raises:
+        InfeasibleSpace: when called, for a graph with a decision on several edges.
     """
 
     def __init__(
@@ -205,12 +208,15 @@ class SpaceEncoder:
             ways[target] = ways.get(target, 0) + ways[source]
             longest[target] = max(longest.get(target, 0), longest[source] + 1)
             deepest[target] = max(deepest.get(target, 0), deepest[source] + weights)
+        if "graph" in self._blocks and len(dict(nodes)) < len(nodes):
+            raise InfeasibleSpace(f"{self.space.name} has a decision on several edges; leave out the block graph.")
         last = by_layer[-1]
         feeds += [(before, len(self._slots) + 1) for before in into.get(last, ()) if last != by_layer[0]]
         cost = self.space.counts(architecture, live=True)
         counts = [0.0] * len(self._options)
         for _, option in self.space.live(architecture):
-            counts[self._options[option]] += 1
+            if option in self._options:  # a part of a space may lack what stands for nothing
+                counts[self._options[option]] += 1
         counts += [np.log1p(cost.params), np.log1p(cost.flops)]
         counts += [np.log1p(ways.get(last, 0)), longest.get(last, 0), deepest.get(last, 0)]
         found = {self._paths[path] for path in paths(graph) if path in self._paths} if self._paths else ()

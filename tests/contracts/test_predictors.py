@@ -12,6 +12,7 @@ from predictors.encoding import Encoded
 from predictors.surrogates import REGISTRY, Prediction, Predictor, PredictorConfig
 from searchspaces import REGISTRY as SPACES
 from searchspaces import ContractViolation, Plugin
+from tests.nas.conditional import Perceptrons
 
 SMALL = {"input_shape": (1, 8, 8), "num_classes": 4}
 
@@ -20,6 +21,10 @@ SMALL = {"input_shape": (1, 8, 8), "num_classes": 4}
 @pytest.mark.parametrize("name", sorted(REGISTRY))
 def test_every_predictor_keeps_the_contract_on_every_space(name: str, space_name: str) -> None:
     check_predictor(REGISTRY[name], SPACES[space_name](SMALL))
+
+
+def test_a_predictor_keeps_the_contract_where_decisions_are_conditional() -> None:
+    check_predictor(REGISTRY["ridge"], Perceptrons())
 
 
 @pytest.mark.parametrize("name", sorted(REGISTRY))

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from predictors.encoding import BLOCKS, Columns, DesignMatrix, Encoded, SpaceEncoder, score_ranks
 from searchspaces import REGISTRY as SPACES
-from searchspaces import path_encoding, path_vocabulary, paths
+from searchspaces import InfeasibleSpace, path_encoding, path_vocabulary, paths
+from tests.nas.conditional import Perceptrons
 
 CELL = SPACES["nasbench201"]({})
 CHAIN = SPACES["macro"]({})
@@ -55,6 +56,39 @@ def test_paths_and_one_hot_are_those_of_the_space() -> None:
     blocks = SpaceEncoder(CELL)(architectures).blocks
     assert (blocks["paths"] == [path_encoding(CELL, a, vocabulary) for a in architectures]).all()
     assert (blocks["onehot"] == [CELL.encode(a) for a in architectures]).all()
+
+
+def test_decisions_that_are_not_active_are_no_nodes() -> None:
+    space = Perceptrons()
+    encoded = SpaceEncoder(space, ALL)([space.parse("16"), space.parse("8-16-40")])
+    shallow, deep = encoded.graphs.labels
+    assert (shallow[1:-1] >= 0).tolist() == [False, True, False, False]  # depth is no edge; one layer
+    assert (deep[1:-1] >= 0).tolist() == [False, True, True, True]
+    assert encoded.graphs.adjacency[1].nonzero()[1].tolist() == [2, 3, 4, 5]
+    assert encoded.blocks["counts"][:, -2:].tolist() == [[1, 1], [3, 3]]  # longest path, with weights
+
+
+def test_a_part_of_a_space_is_encoded() -> None:
+    part = CELL
+    for decision in CELL.decisions:
+        part = part.partition(decision.name, [decision.options[1:], decision.options[:1]])[0]
+    encoded = SpaceEncoder(part, ALL)(drawn(part))
+    assert encoded.graphs.num_labels == 4 + 2
+    assert (encoded.graphs.labels >= 0).all()
+
+
+def test_a_graph_with_a_decision_on_several_edges_is_refused() -> None:
+    class Shared(type(CHAIN)):
+        def graph(self, architecture):
+            graph = super().graph(architecture)
+            for _, _, data in graph.edges(data=True):
+                data["decision"] = "layer_0"
+            return graph
+
+    space = Shared(CHAIN.config)
+    with pytest.raises(InfeasibleSpace, match="several edges"):
+        SpaceEncoder(space, ("graph",))(drawn(space, 1))
+    assert len(SpaceEncoder(space, ("counts",))(drawn(space, 1))) == 1
 
 
 def test_a_chain_has_no_path_bits() -> None:
