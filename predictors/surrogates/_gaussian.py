@@ -27,7 +27,7 @@ NOISE = 0.2
 """The share of the targets' variance that is noise before anything is known."""
 
 _JITTER = 1e-5
-_LEARNED = 512  # examples that parameters are learned from: more change them little, and cost their cube
+_LEARNED = 400  # examples that parameters are learned from: more change them little, and cost their cube
 _ROWS = 2_000
 _STEPS = 60
 _BOUND = 12.0
@@ -281,8 +281,8 @@ def mixture(predictions: Sequence[Prediction], weights: Floats | None = None) ->
 class GaussianProcess:
     """A sum of terms and noise. Parameters have log-normal priors, of deviation 1, around where they start.
 
-    512 examples take about a second, and 2,000 of them 2 (one core, eight parts); parameters are learned from at most
-    512 examples, spread evenly over the targets.
+    400 examples with ten parts take about half a second on one core. Parameters are learned from at most so many,
+    spread evenly over the targets; all examples are conditioned on.
 
     Args:
         terms: at least one.

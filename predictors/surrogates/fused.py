@@ -28,10 +28,10 @@ _MEAN = 0.3  # share of the targets' variance that the regression or the vote is
 class FusedConfig(PredictorConfig):
     """Settings of `fused`."""
 
-    vote: tuple[str, ...] = Field(
-        ("live_params", "jacov"),
+    vote: tuple[tuple[str, ...], ...] = Field(
+        (("live_params", "live_flops", "params", "flops"), ("jacov", "naswot", "epe_nas")),
         max_length=100,
-        description="Scores whose ranks are added up: those of them that are known, all where none is.",
+        description="Scores whose ranks are added up: of every group the first that is known; all where none is.",
     )
     min_fitted: int = Field(5, ge=2, le=10_000, description="With fewer labels the vote ranks, where scores are known.")
 
@@ -72,12 +72,13 @@ class Vote:
 
     Args:
         reference: whose ranks count.
-        voters: names of scores; those that are known vote, all where none is.
+        groups: names of scores; of every group the first that is known votes, all where none is.
     """
 
-    def __init__(self, reference: Columns, voters: tuple[str, ...]) -> None:
-        found = [index for index, name in enumerate(reference.names) if name in voters]
-        self._voters = found or list(range(len(reference.names)))
+    def __init__(self, reference: Columns, groups: tuple[tuple[str, ...], ...]) -> None:
+        columns = {name: index for index, name in enumerate(reference.names)}
+        known = ([columns[name] for name in group if name in columns] for group in groups)
+        self._voters = [found[0] for found in known if found] or list(columns.values())
         self._sorted = np.sort(self._of(reference), axis=0)
 
     def __call__(self, asked: Columns) -> Floats:
@@ -103,7 +104,7 @@ class Fused(Predictor):
 
     def __init__(self, config: FusedConfig, encoder: Encoder) -> None:
         super().__init__(config, encoder)
-        self._voters, self._min_fitted = config.vote, config.min_fitted
+        self._groups, self._min_fitted = config.vote, config.min_fitted
 
     def report(self, rng: Rng) -> Report:
         """What ranks, and how well on the labelled architectures; `rng` draws them anew for the interval.
@@ -126,7 +127,7 @@ class Fused(Predictor):
         )
 
     def _fit(self, known: Encoded, targets: Floats, rng: Rng, progress: Told) -> None:
-        vote = Vote(known.scores, self._voters) if known.scores and known.scores.names else None
+        vote = Vote(known.scores, self._groups) if known.scores and known.scores.names else None
         if len(targets) < (2 if vote is None else self._min_fitted):
             if vote is None:
                 raise ValueError(f"no scores are known and {len(targets)} values are too few; give at least 2.")
@@ -140,7 +141,7 @@ class Fused(Predictor):
             return self._blend.predict(asked)
         if asked.scores is None:
             raise ValueError("no scores are known of the architectures; give labels, or an encoder with scores.")
-        return Prediction(normal_scores(Vote(asked.scores, self._voters)(asked.scores)), np.ones(len(asked)))
+        return Prediction(normal_scores(Vote(asked.scores, self._groups)(asked.scores)), np.ones(len(asked)))
 
 
 class Blend:
