@@ -265,6 +265,9 @@ class TrustReport(Resource):
     truth: str = Field(description="What the rankers are held against.")
     rankers: tuple[Correlation, ...]
     comparisons: tuple[Comparison, ...] = Field((), description="With live-edge FLOPs, and the best free baseline.")
+    best: str | None = Field(
+        None, description="The ranker whose interval lies highest: what is best trusted here, free or not."
+    )
     notes: tuple[str, ...] = Field((), description="What is missing, and why.")
     provenance: Provenance | None = None
 

@@ -259,6 +259,10 @@ class Scores:
         """Names of the columns."""
         return (*FREE, *self._own)
 
+    def has(self, architecture: Architecture) -> bool:
+        """Whether nothing has to be run to score it."""
+        return not self._own or architecture.digest in self._known
+
     def proxy_scores(self, architecture: Architecture) -> Mapping[str, float | None]:
         """The score of every proxy; None where it is undefined."""
         if self._own and architecture.digest not in self._known:

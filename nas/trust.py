@@ -67,9 +67,16 @@ def trust_report(
         truth=provenance.truth,
         rankers=correlations,
         comparisons=comparisons,
+        best=_best(correlations),
         notes=_notes(len(truth)),
         provenance=provenance,
     )
+
+
+def _best(correlations: Sequence[Correlation]) -> str | None:
+    """The ranker with the highest lower end of its interval."""
+    ends = {c.ranker: c.interval[0] for c in correlations if c.interval is not None and c.ranker != _CHANCE}
+    return max(ends, key=ends.__getitem__) if ends else None
 
 
 def _correlation(name: str, found: Agreement, *, is_free: bool) -> Correlation:

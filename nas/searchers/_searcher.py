@@ -46,6 +46,12 @@ def proposal(
     )
 
 
+def live_form(space: SearchSpace, architecture: Architecture) -> Architecture:
+    """The architecture without what cannot reach the output, where the (sub-)space holds that; it computes the same."""
+    live = space.live(architecture)
+    return architecture if space.validate(live) else live
+
+
 def unseen(
     space: SearchSpace,
     history: History,

@@ -12,7 +12,7 @@ from pydantic import Field
 from nas.history import History, Record
 from nas.pareto import Front
 from nas.resources import EvaluationState, Objective, Proposal
-from nas.searchers._searcher import Searcher, proposal, unseen
+from nas.searchers._searcher import Searcher, live_form, proposal, unseen
 from searchspaces import Architecture, Config, Plugin, Rng, SearchSpace
 
 Floats = npt.NDArray[np.float64]
@@ -87,7 +87,7 @@ class GpIts(Searcher):
         """The proposals, filled up to `n` with uniform samples; fewer when the space is used up."""
         taken = {made.digest for made in proposals}
         while len(proposals) < n:
-            found = unseen(self.space, history, taken, rng, lambda: self._alive(self.space.sample(rng)))
+            found = unseen(self.space, history, taken, rng, lambda: live_form(self.space, self.space.sample(rng)))
             if found is None:
                 break
             taken.add(found.digest)
@@ -99,7 +99,8 @@ class GpIts(Searcher):
         broken = sorted((r for r, _ in self._known if r.violation > 0), key=lambda r: (r.violation, r.number))
         found: dict[str, Architecture] = {}
         for record in broken[:_PARENTS]:
-            for mutant in map(self._alive, self.space.neighbours(record.architecture)):
+            for neighbour in self.space.neighbours(record.architecture):
+                mutant = live_form(self.space, neighbour)
                 if not history.has_seen(mutant):
                     found.setdefault(mutant.digest, mutant)
             if len(found) >= 4 * n:
@@ -107,11 +108,6 @@ class GpIts(Searcher):
         mutants = list(found.values())
         chosen = rng.permutation(len(mutants))[:n]
         return [proposal(mutants[i], reason="mutant of the least infeasible") for i in chosen]
-
-    def _alive(self, architecture: Architecture) -> Architecture:
-        """The live form, where the (sub-)space holds it."""
-        live = self.space.live(architecture)
-        return architecture if self.space.validate(live) else live
 
     def _candidates(self, history: History, rng: Rng) -> list[Architecture]:
         """New architectures near the incumbents, and anywhere; in an order that depends on nothing but the history."""
@@ -124,7 +120,7 @@ class GpIts(Searcher):
             members += [rows[i] for i in np.argsort(column, kind="stable")[: _PARENTS // 4]]
         found = [a for i in dict.fromkeys(members) for a in self.space.neighbours(self._known[i][0].architecture)]
         found += [self.space.sample(rng) for _ in range(self.config.samples)]
-        alive = dict.fromkeys(self._alive(architecture) for architecture in found)
+        alive = dict.fromkeys(live_form(self.space, architecture) for architecture in found)
         return [architecture for architecture in alive if not history.has_seen(architecture)]
 
     # --- the model ---------------------------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ from nas.pareto import nondominated
 from nas.resources import EvaluationState, Objective, Proposal
 from nas.scoring import Scores
 from nas.searchers._outlook import Outlook, OutlookConfig, best_by_weight
-from nas.searchers._searcher import Searcher, proposal, unseen
+from nas.searchers._searcher import Searcher, live_form, proposal, unseen
 from searchspaces import Architecture, Plugin, Rng, SearchSpace
 
 _PARENTS = 10
@@ -26,6 +26,9 @@ class ModelBasedConfig(OutlookConfig):
         "sample", description="Candidates are compared by samples of the prediction (Thompson), or by its mean."
     )
     samples: int = Field(300, ge=0, le=100_000, description="Uniform candidates beside the neighbours of incumbents.")
+    unscored: int = Field(
+        64, ge=1, le=100_000, description="Most candidates of a batch that the job's proxies have to score first."
+    )
 
 
 class ModelBased(Searcher):
@@ -69,14 +72,20 @@ class ModelBased(Searcher):
         return [finished[i].architecture for i in dict.fromkeys(rows)]
 
     def _candidates(self, parents: Sequence[Architecture], history: History, rng: Rng) -> list[Architecture]:
+        """New architectures in their live form: of the pool, near the incumbents, and anywhere; not all unscored."""
+        scores = self.outlook.scores
         found = [near for parent in parents for near in self.space.neighbours(parent)]
         found += [self.space.sample(rng) for _ in range(self.config.samples)]
-        return [architecture for architecture in dict.fromkeys(found) if not history.has_seen(architecture)]
+        live = dict.fromkeys(live_form(self.space, architecture) for architecture in [*scores.pool, *found])
+        new = [architecture for architecture in live if not history.has_seen(architecture)]
+        fresh = [architecture for architecture in new if not scores.has(architecture)]
+        left_out = {fresh[i] for i in rng.permutation(len(fresh))[self.config.unscored :]}
+        return [architecture for architecture in new if architecture not in left_out]
 
     def _filled(self, proposals: list[Proposal], history: History, n: int, rng: Rng) -> list[Proposal]:
         taken = {made.digest for made in proposals}
         while len(proposals) < n:
-            found = unseen(self.space, history, taken, rng, lambda: self.space.sample(rng))
+            found = unseen(self.space, history, taken, rng, lambda: live_form(self.space, self.space.sample(rng)))
             if found is None:
                 break
             taken.add(found.digest)

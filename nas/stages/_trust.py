@@ -2,20 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
+import numpy.typing as npt
 
 from nas.evaluators import level_of
 from nas.ports import JobView
 from nas.resources import Candidate, JsonObject, Objective, Phase, Provenance, TrustReport
+from nas.scoring import FREE
 from nas.spec import JobSpec
 from nas.stages._search import free_costs
 from nas.streams import stream
 from nas.trust import trust_report as report_of
+from predictors.encoding import Columns, SpaceEncoder
+from predictors.ranking import rank_vote
+from predictors.surrogates import REGISTRY as PREDICTORS
+from searchspaces import REGISTRY as SPACES
+from searchspaces import Architecture
 
 _TRUTH = "accuracy@short"
 _TRAINED = ("short", "full")
+_PREDICTOR = "fused"
+_FOLDS = 10
+
+Floats = npt.NDArray[np.float64]
 
 
 def trains(spec: JobSpec) -> bool:
@@ -60,16 +71,55 @@ def trust_report(view: JobView, spec: JobSpec) -> TrustReport:
         for name, o in examined.items()
         if all(o.key in c.values for c in rows)
     }
+    rankers |= _proxies(rows)
     free = {
         metric: np.array([c.values[f"{metric}@cost"] for c in rows])
         for metric in free_costs()
         if all(f"{metric}@cost" in c.values for c in rows)
     }
     truth = np.array([c.values[_TRUTH] for c in rows])
+    rankers |= _fused(spec, rows, truth, {**rankers, **{name: free[name] for name in FREE if name in free}})
     report = report_of(truth, rankers, free, seed=spec.seed, provenance=_provenance(view, spec, rows))
     if not trains(spec):
         return report
     return report.model_copy(update={"verdict": "no ranking to check: the search trained its networks for real"})
+
+
+def _proxies(rows: Sequence[Candidate]) -> dict[str, Floats]:
+    """The scores of untrained networks; a network without one ranks last, a proxy with none for most is left out."""
+    names = sorted({key for c in rows for key in c.values if key.endswith("@proxy")})
+    columns = {name: np.array([c.values.get(name, np.nan) for c in rows]) for name in names}
+    return {
+        name: np.where(np.isnan(column), np.nanmin(column) - 1, column)
+        for name, column in columns.items()
+        if np.isfinite(column).mean() > 0.5
+    }
+
+
+def _fused(spec: JobSpec, rows: Sequence[Candidate], truth: Floats, known: Mapping[str, Floats]) -> dict[str, Floats]:
+    """What can be made of all that is known: a vote of it, and the predictor on labels of the other networks.
+
+    Every network is predicted by what the predictor learned on nine tenths of the networks that do not hold it.
+    """
+    if len(rows) < _FOLDS or not known:
+        return {}
+    columns = Columns(tuple(known), np.stack(list(known.values()), axis=1))
+    space = SPACES[spec.space.name](spec.space.config)
+    audited = [space.parse(c.text) for c in rows]
+    place = {architecture: row for row, architecture in enumerate(audited)}
+
+    def scores(architectures: Sequence[Architecture]) -> Columns:
+        return columns._replace(values=columns.values[[place[architecture] for architecture in architectures]])
+
+    predictor = PREDICTORS[_PREDICTOR](None, SpaceEncoder(space, scores=scores))
+    folds = stream(spec.seed, "trust", "folds").permutation(len(rows)) % _FOLDS
+    expected = np.zeros(len(rows))
+    for fold in range(_FOLDS):
+        inside, outside = np.flatnonzero(folds == fold), np.flatnonzero(folds != fold)
+        rng = stream(spec.seed, "trust", "fused", fold)
+        predictor.fit([audited[i] for i in outside], truth[outside], rng=rng)
+        expected[inside] = predictor.predict([audited[i] for i in inside]).mean
+    return {"vote": rank_vote(list(known.values())), "fused (cross-validated)": expected}
 
 
 def _provenance(view: JobView, spec: JobSpec, rows: Sequence[Candidate]) -> Provenance:

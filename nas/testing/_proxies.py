@@ -21,12 +21,20 @@ _FLAGS = {"data": bool, "labels": bool, "second_order": bool, "layers": bool, "d
 _TOLERANCE = 1e-3
 
 
-def check_proxy(plugin: Plugin[Proxy], space: SearchSpace, architecture: Architecture) -> None:
+def check_proxy(
+    plugin: Plugin[Proxy],
+    space: SearchSpace,
+    architecture: Architecture,
+    *,
+    beside: Mapping[str, Scored] | None = None,
+) -> None:
     """Checks what a proxy promises, on one architecture that has a value.
 
     A finite value, the same every time, alone and beside all others, and whatever the flags say it does not read; a
-    statistic for layers with weights when its flag says so; the network and all random states left as found; no value,
-    with a reason, where nothing runs.
+    statistic for layers with weights when its flag says so.
+
+    Args:
+        beside: what `scored_together` gives, where it is known.
 
     Raises:
         ContractViolation: a promise is broken.
@@ -44,7 +52,8 @@ def check_proxy(plugin: Plugin[Proxy], space: SearchSpace, architecture: Archite
     _check_score(plugin, first, space, architecture)
     _require(_is_near(first, _alone(plugin, space, architecture, context)), "equal contexts give equal scores", first)
     _check_reads(plugin, space, architecture, context, first)
-    _check_company(plugin, space, architecture, context, first)
+    found = scored_together(space, architecture, plugin) if beside is None else beside
+    _require(_is_near(first, found[plugin.name]), "a score is the same beside others", first, found[plugin.name])
 
 
 def check_leaves_network(plugin: Plugin[Proxy], space: SearchSpace, architecture: Architecture) -> None:
@@ -65,6 +74,14 @@ def check_leaves_network(plugin: Plugin[Proxy], space: SearchSpace, architecture
     _require(_same(before, _state(network)), "weights, buffers, gradients, hooks and mode are as found", plugin.name)
     after = torch.get_rng_state(), str(np.random.get_state())  # noqa: NPY002
     _require(bool((states[0] == after[0]).all()) and states[1] == after[1], "random states are as found", plugin.name)
+
+
+def scored_together(space: SearchSpace, architecture: Architecture, *plugins: Plugin[Proxy]) -> dict[str, Scored]:
+    """The scores of all registered proxies, and of these, from shared passes."""
+    from predictors.zerocost import score_architecture
+
+    every: Mapping[str, Proxy] = {plugin.name: plugin() for plugin in (*REGISTRY.values(), *plugins)}
+    return score_architecture(space, architecture, every, example_context(space))
 
 
 def example_context(space: SearchSpace, *, images: int = 8, seed: int = 0) -> ProxyContext:
@@ -110,16 +127,6 @@ def _check_reads(
     if not plugin.flags["data"]:
         other = replace(context, batch=Batch(batch.inputs.flip(0) * 2 + 1, batch.labels))
         _require(_is_near(first, _alone(plugin, space, architecture, other)), "images are not read", plugin.name)
-
-
-def _check_company(
-    plugin: Plugin[Proxy], space: SearchSpace, architecture: Architecture, context: ProxyContext, first: Scored
-) -> None:
-    from predictors.zerocost import score_architecture
-
-    every: Mapping[str, Proxy] = {name: other() for name, other in REGISTRY.items()} | {plugin.name: plugin()}
-    beside = score_architecture(space, architecture, every, context)[plugin.name]
-    _require(_is_near(first, beside), "a score is the same beside others", first, beside)
 
 
 def _check_vote(proxy: Vote) -> None:

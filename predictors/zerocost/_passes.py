@@ -77,7 +77,8 @@ class Passes:
 
     def generator(self, name: str) -> torch.Generator:
         """The stream `name` of the context's seed, on the CPU."""
-        return torch.Generator().manual_seed(self.context.seed << 32 | zlib.crc32(name.encode()))
+        text = f"{self.context.seed}/{name}".encode()  # a checksum, since torch reads 32 bits of a seed
+        return torch.Generator().manual_seed(zlib.crc32(text))
 
     def noise(self, name: str, *shape: int) -> Tensor:
         """Standard normal inputs, `shape`, on the device."""

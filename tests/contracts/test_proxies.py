@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 
 import pytest
 
-from nas.testing._proxies import check_leaves_network, check_proxy, example_context
-from predictors.zerocost import REGISTRY, Passes, Proxy, Score, Vote, score_architecture
+from nas.testing._proxies import check_leaves_network, check_proxy, example_context, scored_together
+from predictors.zerocost import REGISTRY, Passes, Proxy, Score, Scored, Vote, score_architecture
 from searchspaces import REGISTRY as SPACES
 from searchspaces import Architecture, Config, ContractViolation, Plugin, SearchSpace
 
@@ -19,6 +20,12 @@ def space_of(name: str) -> SearchSpace:
     return SPACES[name]({"input_shape": (3, 16, 16), "num_classes": 4, **SMALL.get(name, {})})
 
 
+@cache
+def together(space_name: str) -> dict[str, Scored]:
+    space = space_of(space_name)
+    return scored_together(space, whole(space))
+
+
 def whole(space: SearchSpace) -> Architecture:
     return space.extremes().largest
 
@@ -27,7 +34,7 @@ def whole(space: SearchSpace) -> Architecture:
 @pytest.mark.parametrize("name", sorted(REGISTRY))
 def test_every_proxy_keeps_the_contract_on_every_space(name: str, space_name: str) -> None:
     space = space_of(space_name)
-    check_proxy(REGISTRY[name], space, whole(space))
+    check_proxy(REGISTRY[name], space, whole(space), beside=together(space_name))
 
 
 @pytest.mark.parametrize("name", RUNNING)
@@ -48,7 +55,9 @@ def test_without_a_way_from_input_to_output_only_proxies_that_run_nothing_have_a
 def test_another_seed_gives_another_score() -> None:
     space = space_of("nasbench201")
     proxies = {name: REGISTRY[name]() for name in RUNNING}
-    first, second = (score_architecture(space, whole(space), proxies, example_context(space, seed=s)) for s in (0, 1))
+    first, second = (
+        score_architecture(space, whole(space), proxies, example_context(space, images=16, seed=s)) for s in (0, 1)
+    )
     assert not [name for name in RUNNING if first[name].value == second[name].value]
 
 
