@@ -95,5 +95,5 @@ PLUGIN = Plugin(
     source="White, Neiswanger and Savani (2021), BANANAS, AAAI, arXiv 1910.11858",
     create=MLPEnsemble,
     Config=MLPEnsembleConfig,
-    flags={"uses": USES, "min_labels": MLPEnsemble.min_labels, "exact": False, "quick": ("epochs=40",)},
+    flags={"uses": USES, "min_labels": MLPEnsemble.min_labels, "exact": False, "quick": ("epochs=25", "layers=4")},
 )

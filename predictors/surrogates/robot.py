@@ -103,6 +103,6 @@ PLUGIN = Plugin(
         "uses": ("scores",),
         "min_labels": Robot.min_labels,
         "exact": False,
-        "quick": ("trials=8", "random_trials=5"),
+        "quick": ("trials=14",),
     },
 )
