@@ -465,7 +465,7 @@ struct Factor {
   typedef float type;
   static constexpr int pixels = 1;
   static Floats<kLanes> add(Floats<kLanes> sum, Floats<kLanes> g, Floats<kLanes> x) { return sum + g * x; }
-  static Floats<kLanes> all(float x) { return Floats<kLanes>{} + x; }
+  static Floats<kLanes> add(Floats<kLanes> sum, Floats<kLanes> g, float x) { return sum + g * x; }
   static Floats<kLanes> get(const float* from) { return load<kLanes>(from); }
   template <int W>
   static void pack(float* to, const T* first, const T*) {
@@ -481,7 +481,9 @@ struct Factor<bf16> {
   static Floats<kLanes> add(Floats<kLanes> sum, __m512i g, __m512i x) {
     return (Floats<kLanes>)_mm512_dpbf16_ps((__m512)sum, (__m512bh)g, (__m512bh)x);
   }
-  static __m512i all(uint32_t x) { return _mm512_set1_epi32(static_cast<int>(x)); }
+  static Floats<kLanes> add(Floats<kLanes> sum, __m512i g, uint32_t x) {
+    return add(sum, g, _mm512_set1_epi32(static_cast<int>(x)));
+  }
   static __m512i get(const uint32_t* from) { return _mm512_loadu_si512(from); }
   template <int W>
   static void pack(uint32_t* to, const bf16* first, const bf16* second) {
@@ -593,25 +595,35 @@ class SampleGradient {
   template <int TAPS, int BLOCK, bool DEPTHWISE, typename Emit>
   void products(Index row, Index column, Index input, Index output, Emit emit) {
     Floats<kLanes> sums[TAPS][BLOCK] = {};
-    const Index step = F::pixels * conv_.stride * inputs_;
-    for (Index h = 0; h < conv_.out_height; ++h) {
-      const U* x = x_ + ((h * conv_.stride + row) * columns_ + column) * inputs_ + input;
-      const U* g = g_ + h * steps_ * outputs_ + output;
-      for (Index w = 0; w < steps_; ++w, x += step, g += outputs_) {
-        const auto here = F::get(g);
-        for (int t = 0; t < TAPS; ++t)
-          for (int b = 0; b < BLOCK; ++b)
-            if constexpr (DEPTHWISE)
-              sums[t][b] = F::add(sums[t][b], here, F::get(x + t * inputs_));
-            else
-              sums[t][b] = F::add(sums[t][b], here, F::all(x[t * inputs_ + b]));
-      }
-    }
+    const U* x = x_ + (row * columns_ + column) * inputs_ + input;
+    for (Index h = 0; h < conv_.out_height; ++h)
+      row_of_products<TAPS, BLOCK, DEPTHWISE>(x + h * conv_.stride * columns_ * inputs_, F::pixels * conv_.stride * inputs_,
+                                              inputs_, g_ + h * steps_ * outputs_ + output, outputs_, steps_, sums);
     for (int t = 0; t < TAPS; ++t)
       for (int b = 0; b < BLOCK; ++b) {
         const Index tap = row * conv_.kernel + column + t;
         emit((DEPTHWISE ? tap : tap * inputs_ + input + b) * outputs_ + output, sums[t][b]);
       }
+  }
+
+  // A function of its own, with a pointer per tap: else the compiler keeps one offset per factor, and those in memory.
+  template <int TAPS, int BLOCK, bool DEPTHWISE>
+  static void row_of_products(const U* x, Index x_step, Index tap, const U* g, Index g_step, Index steps,
+                              Floats<kLanes> (&sums)[TAPS][BLOCK]) {
+    const U* at[TAPS];
+    for (int t = 0; t < TAPS; ++t) at[t] = x + t * tap;
+    for (Index w = 0; w < steps; ++w, g += g_step) {
+      const auto here = F::get(g);
+      for (int t = 0; t < TAPS; ++t) {
+        for (int b = 0; b < BLOCK; ++b)
+          if constexpr (DEPTHWISE)
+            sums[t][b] = F::add(sums[t][b], here, F::get(at[t]));
+          else
+            sums[t][b] = F::add(sums[t][b], here, at[t][b]);
+        at[t] += x_step;
+        asm("" : "+r"(at[t]));
+      }
+    }
   }
 
   Convolution conv_;
