@@ -4,7 +4,7 @@ Without labels the architectures are ranked by the sum of the logarithms of thei
 and Ham, 2024, AZ-NAS, arXiv 2403.19232, do with theirs): a size and how well samples are told apart. No such vote holds
 in all spaces, so it is only what stands in for labels. With labels three Gaussian processes are fitted to all that is
 known: alone, around a ridge regression, and around the vote. What they predict of every label from the others decides
-their shares (`_shares`), and scales the deviations.
+their shares (`_shares`), and widens the deviations where the errors are larger.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class Report(NamedTuple):
         interval: of `kendall`, 95 %, over the architectures.
         vote_kendall: the tau of the vote, None where no scores are known.
         members: of the blend.
-        spread: what the deviations were multiplied by, so that they fit the errors.
+        spread: what the deviations were multiplied by, 1 or more, so that they are not smaller than the errors.
     """
 
     ranker: Literal["vote", "blend"]
@@ -169,7 +169,8 @@ class Blend:
         each = [process.left_out() for process in self._processes.values()]
         self._shares = _shares(np.stack([(one.mean - targets) ** 2 for one in each]))
         left_out = mixture(each, self._shares)
-        self.spread = float(np.sqrt((((left_out.mean - targets) / left_out.std) ** 2).mean()))
+        # Never narrower: the lengths know every label, so that errors are a little too small (a tenth with 78 labels).
+        self.spread = max(1.0, float(np.sqrt((((left_out.mean - targets) / left_out.std) ** 2).mean())))
         self.left_out = Prediction(left_out.mean, left_out.std * self.spread)
         taus = [kendall(targets, one.mean) for one in each]
         self.members = tuple(map(Member, self._processes, map(float, self._shares), taus))
