@@ -17,7 +17,7 @@ from tests.rules._sources import PACKAGES, dotted, files, functions, imports, mo
 
 FILE_LINES, FUNCTION_LINES = 500, 60
 NAMELESS = {"utils", "util", "helpers", "helper", "common", "misc", "base"}
-# `supernet` is a level and a kind of artifact too, `params` and `flops` the two fields of Counts, `ridge` a mean function.
+# `supernet` is a level and a kind of artifact too, `params` and `flops` are fields of Counts, `ridge` a mean of `gp`.
 OTHER_MEANINGS = {"supernet": {"level", "kind"}, "params": {"field"}, "flops": {"field"}, "ridge": {"_mean"}}
 
 
