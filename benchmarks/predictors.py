@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -24,7 +25,7 @@ from pathlib import Path
 
 import numpy as np
 
-import predictors.surrogates
+import predictors
 from benchmarks._data import cache_folder
 from benchmarks._report import Value, arguments, report
 from benchmarks._tables import TABLES, Table
@@ -36,7 +37,7 @@ from searchspaces import Architecture
 
 SEED = 0
 TESTED = 2_000
-FOLDER = Path(predictors.surrogates.__file__).parent
+FOLDER = Path(predictors.__file__).parent
 
 
 @dataclass(frozen=True)
@@ -84,7 +85,7 @@ def main() -> None:
                 means |= _figures(str(runs[0]), [_result(run) for run in runs], figures)
             best = f"{table.name}.best.{num_labels}"
             figures[best] = max(means.values(), default=None)
-            figures[f"{best}.predictor"] = max(means, key=means.__getitem__, default="").split(".")[1]
+            figures[f"{best}.predictor"] = max(means, key=means.__getitem__).split(".")[1] if means else None
     report(figures, as_json=options.json)
 
 
@@ -152,13 +153,25 @@ def _digest(run: Run, examples: np.ndarray, tested: np.ndarray) -> str:
     """Of what the result depends on: the predictor's source and settings, what it sees, and what it is held against."""
     seen = hashlib.blake2b(digest_size=12)
     seen.update(json.dumps([str(run), run.seed, run.settings, TESTED], sort_keys=True, default=str).encode())
-    for file in (*sorted(FOLDER.glob("_*.py")), FOLDER / f"{run.predictor}.py", FOLDER.parent / "encoding.py"):
+    for file in sorted(_sources(FOLDER / "surrogates" / f"{run.predictor}.py")):
         seen.update(file.read_bytes())
     for rows, values in ((examples, run.table.learned), (tested, run.table.truth)):
         seen.update(values[rows].tobytes())
         for part in _arrays(run.table(_of(run.table, rows))):
             seen.update(np.ascontiguousarray(part).tobytes())
     return seen.hexdigest()
+
+
+def _sources(file: Path) -> set[Path]:
+    """The file, those of its package that it imports, and those that they do."""
+    found: set[Path] = set()
+    new = {file}
+    while new:
+        found |= new
+        texts = "".join(source.read_text(encoding="utf-8") for source in new)
+        names = re.findall(r"^ *from predictors\.([\w.]+) import", texts, re.MULTILINE)
+        new = {path for name in names if (path := FOLDER / f"{name.replace('.', '/')}.py").is_file()} - found
+    return found
 
 
 def _arrays(encoded: Encoded) -> Iterator[np.ndarray]:
