@@ -21,6 +21,7 @@ import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -153,8 +154,7 @@ def _digest(run: Run, examples: np.ndarray, tested: np.ndarray) -> str:
     """Of what the result depends on: the predictor's source and settings, what it sees, and what it is held against."""
     seen = hashlib.blake2b(digest_size=12)
     seen.update(json.dumps([str(run), run.seed, run.settings, TESTED], sort_keys=True, default=str).encode())
-    for file in sorted(_sources(FOLDER / "surrogates" / f"{run.predictor}.py")):
-        seen.update(file.read_bytes())
+    seen.update(_source(run.predictor))
     for rows, values in ((examples, run.table.learned), (tested, run.table.truth)):
         seen.update(values[rows].tobytes())
         for part in _arrays(run.table(_of(run.table, rows))):
@@ -162,16 +162,17 @@ def _digest(run: Run, examples: np.ndarray, tested: np.ndarray) -> str:
     return seen.hexdigest()
 
 
-def _sources(file: Path) -> set[Path]:
-    """The file, those of its package that it imports, and those that they do."""
-    found: set[Path] = set()
-    new = {file}
+@cache
+def _source(predictor: str) -> bytes:
+    """The predictor's file, those of its package that it imports, and those that they do, as this process has them."""
+    found: dict[Path, str] = {}
+    new = {FOLDER / "surrogates" / f"{predictor}.py"}
     while new:
-        found |= new
-        texts = "".join(source.read_text(encoding="utf-8") for source in new)
-        names = re.findall(r"^ *from predictors\.([\w.]+) import", texts, re.MULTILINE)
-        new = {path for name in names if (path := FOLDER / f"{name.replace('.', '/')}.py").is_file()} - found
-    return found
+        found |= {file: file.read_text(encoding="utf-8") for file in new}
+        names = re.findall(r"^ *from predictors\.([\w.]+) import", "\n".join(found.values()), re.MULTILINE)
+        files = {FOLDER / f"{name.replace('.', '/')}.py" for name in names}
+        new = {file for file in files if file.is_file()} - found.keys()
+    return "\n".join(text for _, text in sorted(found.items())).encode()
 
 
 def _arrays(encoded: Encoded) -> Iterator[np.ndarray]:
