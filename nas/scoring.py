@@ -58,23 +58,21 @@ def proxy_context(
     device: torch.device,
     low_precision: bool = False,
 ) -> ProxyContext:
-    """Two batches of training images that a stream of the seed draws, normalised, not augmented.
+    """Training images that a stream of the seed draws, normalised, not augmented, in two batches.
 
-    A data set with fewer than `2 * images` gives what it has: one batch, or a smaller one.
+    A data set with fewer images gives what it has; fewer than 4 make one batch.
     """
     import torch
 
     from nas.training import DeviceData
     from predictors.zerocost import Batch
 
-    drawn = stream(seed, "proxies", "images").permutation(len(dataset.train))[: 2 * images]
+    drawn = stream(seed, "proxies", "images").permutation(len(dataset.train))[:images]
     data = DeviceData(dataset.train.images[drawn], dataset.train.labels[drawn], dataset, device)
-    starts = range(0, len(data) - images + 1, images)
-    batches = [Batch(*data.batch(torch.arange(start, start + images))) for start in starts]
-    whole = batches or [Batch(*data.batch(torch.arange(len(data))))]
+    half = len(data) // 2 if len(data) >= 4 else len(data)
+    starts = range(0, len(data) - half + 1, half)
     return ProxyContext(
-        batch=whole[0],
-        second=whole[1] if len(whole) > 1 else None,
+        batches=tuple(Batch(*data.batch(torch.arange(start, start + half))) for start in starts),
         loss=MeanLoss(task),
         seed=seed,
         low_precision=low_precision,

@@ -94,8 +94,8 @@ def example_context(space: SearchSpace, *, images: int = 8, seed: int = 0) -> Pr
     inputs = functional.interpolate(coarse, space.input_shape[1:], mode="bilinear")
     inputs = inputs.contiguous(memory_format=torch.channels_last)
     labels = torch.arange(2 * images) % 2
-    batches = [Batch(inputs[part], labels[part]) for part in (slice(images), slice(images, None))]
-    return ProxyContext(batches[0], functional.cross_entropy, batches[1], seed=stream_seed(seed, "proxies") % 2**31)
+    batches = tuple(Batch(inputs[part], labels[part]) for part in (slice(images), slice(images, None)))
+    return ProxyContext(batches, functional.cross_entropy, seed=stream_seed(seed, "proxies") % 2**31)
 
 
 def _alone(plugin: Plugin[Proxy], space: SearchSpace, architecture: Architecture, context: ProxyContext) -> Scored:
@@ -120,12 +120,11 @@ def _check_reads(
     plugin: Plugin[Proxy], space: SearchSpace, architecture: Architecture, context: ProxyContext, first: Scored
 ) -> None:
     """What the flags say is not read does not change the score."""
-    batch = context.batch
     if not plugin.flags["labels"]:
-        other = replace(context, batch=Batch(batch.inputs, batch.labels.roll(1)))
+        other = replace(context, batches=tuple(Batch(b.inputs, b.labels.roll(1)) for b in context.batches))
         _require(_is_near(first, _alone(plugin, space, architecture, other)), "labels are not read", plugin.name)
     if not plugin.flags["data"]:
-        other = replace(context, batch=Batch(batch.inputs.flip(0) * 2 + 1, batch.labels))
+        other = replace(context, batches=tuple(Batch(b.inputs.flip(0) * 2 + 1, b.labels) for b in context.batches))
         _require(_is_near(first, _alone(plugin, space, architecture, other)), "images are not read", plugin.name)
 
 

@@ -6,7 +6,6 @@ Lee and Ham (2024), AZ-NAS, arXiv 2403.19232.
 from __future__ import annotations
 
 import itertools
-from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -16,34 +15,39 @@ from predictors.zerocost._networks import kaiming_weights, watched
 from predictors.zerocost._passes import Passes
 from searchspaces import ProxyUndefined
 
-_IMAGES = 64
+_IMAGES = 32
 _SMALL = 1e-6
 
 
-class Measured(NamedTuple):
-    """Of every block that ran: the entropy of its features' spectrum; of every later one: its trainability."""
-
-    entropies: list[float]
-    trainabilities: list[float]
+def entropies(passes: Passes) -> list[float]:
+    """Of every block that ran, the entropy of the spectrum of its features."""
+    return passes.shared("az_nas entropies", lambda: [_entropy(feature.detach()) for feature in _features(passes)])
 
 
-def measured(passes: Passes) -> Measured:
-    """The numbers behind AZ-NAS's parts; one forward and one backward pass for all of them."""
-    return passes.shared("az_nas", lambda: _measured(passes))
+def trainabilities(passes: Passes) -> list[float]:
+    """Of every block but the first, 2 - s - 1 / (s + 1e-6), s the largest singular value of its Jacobian."""
+    return passes.shared("az_nas trainabilities", lambda: _trainabilities(passes))
 
 
-def _measured(passes: Passes) -> Measured:
+def _features(passes: Passes) -> list[Tensor]:
+    """What the blocks put out, for standard normal inputs and Kaiming's weights."""
+    return passes.shared("az_nas features", lambda: _run(passes))
+
+
+def _run(passes: Passes) -> list[Tensor]:
     network = kaiming_weights(passes.copy(), passes.generator("az_nas weights"))
     features: list[Tensor] = []
-    inputs = passes.noise("az_nas input", _IMAGES, *passes.context.batch.inputs.shape[1:])
+    inputs = passes.noise("az_nas input", _IMAGES, *passes.context.example.shape[1:])
     with torch.enable_grad(), watched(passes.blocks(network), features.append):
         network(inputs)
     if not features:
         raise ProxyUndefined("the network runs no block.")
-    generator = passes.generator("az_nas probe")
-    entropies = [_entropy(feature.detach()) for feature in features]
-    pairs = itertools.pairwise(features)
-    return Measured(entropies, [_trainability(before, after, generator) for before, after in pairs])
+    return features
+
+
+def _trainabilities(passes: Passes) -> list[float]:
+    generator, features = passes.generator("az_nas probe"), _features(passes)
+    return [_trainability(before, after, generator) for before, after in itertools.pairwise(features)]
 
 
 def _entropy(feature: Tensor) -> float:
@@ -62,7 +66,7 @@ def _trainability(before: Tensor, after: Tensor, generator: torch.Generator) -> 
     """
     if after is before:
         return 2.0 - 1.0 - 1.0 / (1.0 + _SMALL)  # a block that does nothing has the identity as Jacobian
-    probe = (torch.randint(0, 2, after.shape, generator=generator) * 2 - 1).to(after)
+    probe = (torch.randint(0, 2, after.shape, generator=generator, dtype=torch.int8) * 2 - 1).to(after)
     given = torch.autograd.grad(after, before, probe, retain_graph=True, allow_unused=True)[0]
     if given is None:
         raise ProxyUndefined("a block's output does not depend on the block before it.")

@@ -38,7 +38,7 @@ def score_architecture(
     running = {name: proxy for name, proxy in proxies.items() if proxy.runs and not isinstance(proxy, Vote)}
     cut = not space.is_connected(space.check(architecture))
     asked = {name: proxy for name, proxy in proxies.items() if name not in running} if cut else proxies
-    device = context.batch.inputs.device
+    device = context.example.device
     network = space.build(architecture, seed=context.seed)
     network = network.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     scored = score_network(network, asked, context)

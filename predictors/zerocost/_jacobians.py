@@ -10,7 +10,7 @@ from searchspaces import ProxyUndefined
 
 
 def correlations(passes: Passes) -> Tensor:
-    """Correlation of each two images' Jacobians of the summed logits, `batch x batch`, float64, on the CPU.
+    """Correlation of each two images' Jacobians of the summed logits, `images x images`, float64, on the CPU.
 
     Raises:
         ProxyUndefined: some image does not move the logits.

@@ -1,9 +1,9 @@
-"""The labelled pass: one forward and one backward over a batch, from which most proxies read."""
+"""The labelled pass: forward and backward over every batch, from which most proxies read."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import cast
 
@@ -20,6 +20,8 @@ _RECTIFIERS = (
 )
 """What lets through what is positive."""
 
+Loss = Callable[[Tensor, Tensor], Tensor]
+
 
 def weights(network: nn.Module) -> dict[str, nn.Parameter]:
     """The weights of all convolutions and linear layers by the layers' names, in the order of the network."""
@@ -29,94 +31,119 @@ def weights(network: nn.Module) -> dict[str, nn.Parameter]:
 
 @dataclass
 class Labelled:
-    """What one forward and backward pass in training mode left; empty where it was not asked for.
+    """What the passes in training mode left; empty where it was not asked for.
 
     Attributes:
-        gradients: of the mean loss by every weight, by layer; zeros for layers that are not run.
-        curvature: the Hessian of the mean loss times its gradient, by layer; zeros for layers that are not run.
-        channels: for every layer that ran, the sum over places of activation times its gradient, `batch x channels`.
-        jacobian: of the sum of an image's logits by its pixels, `batch x inputs`.
-        codes: K = sum over rectifications of c c' + (1 - c)(1 - c)', c 1 where a unit is active, `batch x batch`.
-        moments: for every batch normalisation that ran, the unbiased variance of each channel.
+        batches: gradients of every batch's mean loss by every weight, by layer; zeros for layers that are not run.
+        channels: for every layer that ran, the sum over places of activation times the gradient by it of the mean loss
+            of all, `images x channels`.
+        jacobian: of the sum of an image's logits by its pixels, `images x inputs`.
+        codes: of the first batch, K = sum over rectifications of c c' + (1 - c)(1 - c)', c 1 where a unit is active,
+            `batch x batch`.
+        variances: for every batch normalisation that ran, the unbiased variance of each channel, mean over batches.
     """
 
-    gradients: dict[str, Tensor] = field(default_factory=dict)
-    curvature: dict[str, Tensor] = field(default_factory=dict)
+    batches: list[dict[str, Tensor]] = field(default_factory=list)
     channels: dict[str, Tensor] = field(default_factory=dict)
     jacobian: Tensor | None = None
     codes: Tensor | None = None
-    moments: dict[str, Tensor] = field(default_factory=dict)
+    variances: dict[str, Tensor] = field(default_factory=dict)
+
+    @property
+    def gradients(self) -> dict[str, Tensor]:
+        """Of the mean loss of all images, by layer."""
+        first = self.batches[0]
+        return {name: sum((b[name] for b in self.batches[1:]), g) / len(self.batches) for name, g in first.items()}
 
 
-def labelled_pass(
-    network: nn.Module, batch: Batch, loss: Callable[[Tensor, Tensor], Tensor], records: frozenset[Record]
-) -> Labelled:
-    """One forward pass, and the backward passes that the records need; the network's buffers change."""
-    found, parameters = Labelled(), weights(network)
-    inputs = batch.inputs.detach().requires_grad_("jacobian" in records)
-    with torch.enable_grad(), _recorded(network, found, records):
-        logits = network(inputs)
+def labelled_pass(network: nn.Module, batches: Sequence[Batch], loss: Loss, records: frozenset[Record]) -> Labelled:
+    """A forward pass of every batch, and the backward passes that the records need; the network's buffers change.
+
+    Batches are of equal size, and each is normalised by its own statistics. What only the first one gives ends there.
+    """
+    found = Labelled()
+    jacobians: list[Tensor] = []
+    channels: list[dict[str, Tensor]] = []
+    norms = _noted(network) if "variances" in records else {}
+    variances: list[dict[str, Tensor]] = []
+    for number, batch in enumerate(batches if records - {"codes"} else batches[:1]):
+        inputs = batch.inputs.detach().requires_grad_("jacobian" in records)
+        seen = Rectifications(lambda y: _add_codes(found, y)) if "codes" in records and number == 0 else nullcontext()
+        with torch.enable_grad(), _Channels(network, active="channels" in records) as products, seen:
+            logits = network(inputs)
         if "jacobian" in records:
-            found.jacobian = torch.autograd.grad(logits.sum(), inputs, retain_graph=True)[0].flatten(1)
-        if records & {"gradients", "channels", "curvature"}:
-            _differentiate(loss(logits, batch.labels), parameters, found, records)
+            jacobians.append(torch.autograd.grad(logits.sum(), inputs, retain_graph=True)[0].flatten(1))
+        if records & {"gradients", "channels"}:
+            products.clear()
+            found.batches.append(_gradients(loss(logits, batch.labels), weights(network)))
+            channels.append({name: product / len(batches) for name, product in products.items()})
+        variances.append({name: cast(Tensor, norm.running_var).clone() for name, norm in norms.items()})
+    if jacobians:
+        found.jacobian = torch.cat(jacobians)
+    if "channels" in records:
+        found.channels = {name: torch.cat([each[name] for each in channels]) for name in channels[0]}
+    ran = [name for name, norm in norms.items() if int(cast(Tensor, norm.num_batches_tracked))]
+    found.variances = {name: torch.stack([each[name] for each in variances]).mean(0) for name in ran}
     return found
 
 
-def _differentiate(
-    value: Tensor, parameters: dict[str, nn.Parameter], found: Labelled, records: frozenset[Record]
-) -> None:
-    second = "curvature" in records
-    given = torch.autograd.grad(value, list(parameters.values()), create_graph=second, allow_unused=True)
-    found.gradients = _by_layer(parameters, given)
-    if second:
-        product = torch.stack([(g * g.detach()).sum() for g in given if g is not None]).sum()
-        turned = torch.autograd.grad(product, list(parameters.values()), allow_unused=True)
-        found.curvature = _by_layer(parameters, turned)
+def _gradients(value: Tensor, parameters: dict[str, nn.Parameter]) -> dict[str, Tensor]:
+    given = torch.autograd.grad(value, list(parameters.values()), allow_unused=True)
+    return by_layer(parameters, given)
 
 
-def _by_layer(parameters: dict[str, nn.Parameter], given: Sequence[Tensor | None]) -> dict[str, Tensor]:
+def by_layer(parameters: dict[str, nn.Parameter], given: Sequence[Tensor | None]) -> dict[str, Tensor]:
+    """Derivatives by layer; zeros for layers that are not run."""
     pairs = zip(parameters.items(), given, strict=True)
     return {name: torch.zeros_like(weight) if g is None else g.detach() for (name, weight), g in pairs}
 
 
-@contextmanager
-def _recorded(network: nn.Module, found: Labelled, records: frozenset[Record]) -> Iterator[None]:
-    handles = []
-    for name, module in network.named_modules():
-        if "channels" in records and isinstance(module, nn.Conv2d | nn.Linear):
-            handles.append(module.register_forward_hook(_channels(name, found)))
-        if "moments" in records and isinstance(module, nn.BatchNorm2d):
-            handles.append(module.register_forward_pre_hook(_moments(name, found)))
-    try:
-        if "codes" in records:
-            with Rectifications(lambda y: _add_codes(found, y)):
-                yield
-        else:
-            yield
-    finally:
-        for handle in handles:
+class _Channels:
+    """Inside, every layer that runs is watched; its dictionary then fills as gradients arrive."""
+
+    def __init__(self, network: nn.Module, *, active: bool) -> None:
+        layers = network.named_modules() if active else ()
+        self._layers = [(name, layer) for name, layer in layers if isinstance(layer, nn.Conv2d | nn.Linear)]
+        self._handles: list[torch.utils.hooks.RemovableHandle] = []
+
+    def __enter__(self) -> dict[str, Tensor]:
+        products: dict[str, Tensor] = {}
+        self._handles = [layer.register_forward_hook(_watch(name, products)) for name, layer in self._layers]
+        return products
+
+    def __exit__(self, *_: object) -> None:
+        for handle in self._handles:
             handle.remove()
 
 
-def _channels(name: str, found: Labelled) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], None]:
+def _watch(name: str, products: dict[str, Tensor]) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], None]:
     def hook(layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        kept = output.detach()
+
         def arrived(gradient: Tensor) -> None:
-            # a Jacobian's gradients come before the loss's, which replace them; second-order ones come after
-            if not found.gradients:
-                product = output.detach() * gradient.detach()
-                found.channels[name] = product.flatten(2).sum(2) if product.ndim > 2 else product
+            product = kept * gradient
+            products[name] = product.flatten(2).sum(2) if product.ndim > 2 else product
 
         output.register_hook(arrived)  # type: ignore[no-untyped-call]
 
     return hook
 
 
-def _moments(name: str, found: Labelled) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
-    def hook(layer: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-        found.moments[name] = inputs[0].detach().float().var(dim=(0, 2, 3))
+def _noted(network: nn.Module) -> dict[str, nn.BatchNorm2d]:
+    """The normalisations, whose running statistics will be those of the last batch: torch computes them anyway."""
+    found = {name: layer for name, layer in network.named_modules() if isinstance(layer, nn.BatchNorm2d)}
+    for norm in found.values():
+        note_variance(norm)
+    return found
 
-    return hook
+
+def note_variance(norm: nn.BatchNorm2d) -> None:
+    """From now on `running_var` is the unbiased variance of the last batch."""
+    device = next((tensor.device for tensor in (norm.weight, norm.running_var) if tensor is not None), None)
+    norm.momentum, norm.track_running_stats = 1.0, True
+    norm.running_mean = torch.zeros(norm.num_features, device=device)
+    norm.running_var = torch.ones(norm.num_features, device=device)
+    norm.num_batches_tracked = torch.zeros((), dtype=torch.long, device=device)
 
 
 def _add_codes(found: Labelled, rectified: Tensor) -> None:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from predictors.zerocost._labelled import Labelled, labelled_pass, weights
+from predictors.zerocost._per_sample import gradient_signs
 from predictors.zerocost._proxy import ProxyContext, Record
 from searchspaces import ProxyUndefined
 
@@ -44,21 +45,8 @@ class Passes:
 
     @property
     def labelled(self) -> Labelled:
-        """The labelled batch, in training mode."""
+        """All labelled batches, in training mode."""
         return self._once("labelled", self._labelled)
-
-    @property
-    def second(self) -> Labelled:
-        """Gradients of the second batch.
-
-        Raises:
-            ProxyUndefined: the context has no second batch.
-        """
-        batch = self.context.second
-        if batch is None:
-            raise ProxyUndefined("needs two labelled batches; give more images.")
-        only: frozenset[Record] = frozenset({"gradients"})
-        return self._once("second", lambda: labelled_pass(self.copy(), batch, self.context.loss, only))
 
     @property
     def signs(self) -> dict[str, Tensor]:
@@ -83,7 +71,7 @@ class Passes:
     def noise(self, name: str, *shape: int) -> Tensor:
         """Standard normal inputs, `shape`, on the device."""
         drawn = torch.randn(*shape, generator=self.generator(name))
-        return drawn.to(self.context.batch.inputs.device)
+        return drawn.to(self.context.example)
 
     def blocks(self, network: nn.Module) -> list[nn.Module]:
         """The modules that the network runs one after the other.
@@ -118,11 +106,9 @@ class Passes:
         return self._made[name]  # type: ignore[return-value]
 
     def _labelled(self) -> Labelled:
-        return labelled_pass(self.copy(), self.context.batch, self.context.loss, self._records)
+        return labelled_pass(self.copy(), self.context.batches, self.context.loss, self._records)
 
     def _signs(self) -> dict[str, Tensor]:
-        from predictors.zerocost._per_sample import gradient_signs
-
         context = self.context
         dtype = torch.bfloat16 if context.low_precision else torch.float32
-        return gradient_signs(self.network, context.batch.inputs, context.batch.labels, context.loss, dtype=dtype)
+        return gradient_signs(self.network, context.inputs, context.labels, context.loss, dtype=dtype)

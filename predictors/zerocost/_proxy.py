@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from predictors.zerocost._passes import Passes
 
-Record = Literal["gradients", "channels", "jacobian", "codes", "moments", "curvature"]
+Record = Literal["gradients", "channels", "jacobian", "codes", "variances"]
 """What a proxy may want of the labelled pass; see `predictors.zerocost._labelled`."""
 
 
@@ -31,18 +31,36 @@ class ProxyContext:
     """What all proxies of a comparison have in common.
 
     Attributes:
-        batch: the labelled batch, on the device that everything runs on.
-        second: another one, for proxies that compare batches; None where there is none.
+        batches: labelled batches of equal size, on the device that everything runs on. Most proxies read all of them,
+            those that compare batches need two.
         loss: (logits, labels) -> the mean loss of the batch.
         seed: of initial weights and random inputs.
         low_precision: whether proxies that allow it run in bf16.
     """
 
-    batch: Batch
+    batches: tuple[Batch, ...]
     loss: Callable[[Tensor, Tensor], Tensor]
-    second: Batch | None = None
     seed: int = 0
     low_precision: bool = False
+
+    @property
+    def inputs(self) -> Tensor:
+        """All images, `images x channels x height x width`."""
+        import torch
+
+        return torch.cat([batch.inputs for batch in self.batches])
+
+    @property
+    def labels(self) -> Tensor:
+        """All classes, `images`."""
+        import torch
+
+        return torch.cat([batch.labels for batch in self.batches])
+
+    @property
+    def example(self) -> Tensor:
+        """One image, for its shape and device: `1 x channels x height x width`."""
+        return self.batches[0].inputs[:1]
 
 
 class Score(NamedTuple):

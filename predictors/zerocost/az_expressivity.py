@@ -15,9 +15,9 @@ class AzExpressivity(Proxy):
     """Sum over blocks of the entropy of the spectrum of the covariance between channels."""
 
     def score(self, passes: Passes) -> Score:
-        from predictors.zerocost._az import measured
+        from predictors.zerocost._az import entropies
 
-        return Score(finite(sum(measured(passes).entropies), "a feature is not finite"))
+        return Score(finite(sum(entropies(passes)), "a feature is not finite"))
 
 
 def _create(config: Config) -> AzExpressivity:

@@ -16,13 +16,13 @@ class AzProgressivity(Proxy):
     """Smallest increase, from one block to the next, of the entropy of the spectrum between channels."""
 
     def score(self, passes: Passes) -> Score:
-        from predictors.zerocost._az import measured
+        from predictors.zerocost._az import entropies
 
-        entropies = measured(passes).entropies
-        if len(entropies) < 2:
+        found = entropies(passes)
+        if len(found) < 2:
             raise ProxyUndefined("needs a network of two blocks or more.")
         return Score(
-            finite(min(later - earlier for earlier, later in itertools.pairwise(entropies)), "a feature is not finite")
+            finite(min(later - earlier for earlier, later in itertools.pairwise(found)), "a feature is not finite")
         )
 
 

@@ -15,9 +15,9 @@ class AzTrainability(Proxy):
     """Mean over blocks of 2 - s - 1 / (s + 1e-6), s the largest singular value of the Jacobian between channels."""
 
     def score(self, passes: Passes) -> Score:
-        from predictors.zerocost._az import measured
+        from predictors.zerocost._az import trainabilities
 
-        values = measured(passes).trainabilities
+        values = trainabilities(passes)
         if not values:
             raise ProxyUndefined("needs a network of two blocks or more.")
         return Score(finite(sum(values) / len(values), "a gradient is not finite"))

@@ -24,7 +24,7 @@ class EpeNas(Proxy):
     def score(self, passes: Passes) -> Score:
         from predictors.zerocost._jacobians import correlations
 
-        alike, labels = correlations(passes), passes.context.batch.labels.cpu()
+        alike, labels = correlations(passes), passes.context.labels.cpu()
         sums = []
         for label in sorted(set(labels.tolist())):
             inside = labels == label

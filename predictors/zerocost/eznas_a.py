@@ -35,11 +35,11 @@ class EznasA(Proxy):
         from predictors.zerocost._labelled import labelled_pass
         from predictors.zerocost._proxy import Batch
 
-        shape = (self.config.images, *passes.context.batch.inputs.shape[1:])
-        inputs, labels = passes.noise("eznas_a", *shape), passes.context.batch.labels
+        shape = (self.config.images, *passes.context.example.shape[1:])
+        inputs, labels = passes.noise("eznas_a", *shape), passes.context.labels
         drawn = torch.randint(int(labels.max()) + 1, shape[:1], generator=passes.generator("eznas_a labels"))
         batch = Batch(inputs, drawn.to(labels.device))
-        gradients = labelled_pass(passes.copy(), batch, passes.context.loss, frozenset({"gradients"})).gradients
+        gradients = labelled_pass(passes.copy(), [batch], passes.context.loss, frozenset({"gradients"})).gradients
         layers = {
             name: float(torch.linalg.slogdet(gradient.sign().float())[1].sigmoid().norm())
             for name, gradient in gradients.items()

@@ -19,15 +19,15 @@ class Gdnas(Proxy):
     Running variances begin at 1 and move a tenth of the way to the batch's.
     """
 
-    records = frozenset({"moments"})
+    records = frozenset({"variances"})
 
     def score(self, passes: Passes) -> Score:
         import torch
 
-        moments = passes.labelled.moments
-        if not moments:
+        variances = passes.labelled.variances
+        if not variances:
             raise ProxyUndefined("the network runs no batch normalisation.")
-        running = torch.stack([(1 - _MOMENTUM) + _MOMENTUM * variance.mean() for variance in moments.values()])
+        running = torch.stack([(1 - _MOMENTUM) + _MOMENTUM * variance.mean() for variance in variances.values()])
         return Score(finite(0.5 * running.double().log().sum(), "a variance is not finite"))
 
 

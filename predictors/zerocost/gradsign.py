@@ -21,7 +21,7 @@ class GradSign(Proxy):
 
     def score(self, passes: Passes) -> Score:
         signs = {name: total.abs() for name, total in passes.signs.items()}
-        images = len(passes.context.batch.inputs)
+        images = len(passes.context.labels)
         layers = {name.removesuffix(".weight"): float(s.double().mean()) / images for name, s in signs.items()}
         return Score(finite(sum(float(s.double().sum()) for s in signs.values()), "the sum overflows"), layers)
 

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 class LinearRegionsConfig(Config):
     """Settings of `linear_regions`."""
 
-    lines: int = Field(4, ge=1, le=1024, description="Lines, each between two images of the batch.")
-    points: int = Field(16, ge=2, le=4096, description="Points looked at on each line, its ends included.")
+    lines: int = Field(4, ge=1, le=1024, description="Lines, each between two images.")
+    points: int = Field(12, ge=2, le=4096, description="Points looked at on each line, its ends included.")
 
 
 class LinearRegions(Proxy):
@@ -38,9 +38,9 @@ class LinearRegions(Proxy):
 
         from predictors.zerocost._labelled import Rectifications
 
-        images, lines = passes.context.batch.inputs, self.config.lines
+        images, lines = passes.context.inputs, self.config.lines
         if len(images) < 2 * lines:
-            raise ProxyUndefined(f"{lines} lines need {2 * lines} images, the batch has {len(images)}.")
+            raise ProxyUndefined(f"{lines} lines need {2 * lines} images, there are {len(images)}.")
         starts, ends = images[:lines, None], images[lines : 2 * lines, None]
         along = torch.linspace(0, 1, self.config.points, device=images.device).view(1, -1, 1, 1, 1)
         switches: list[Tensor] = []

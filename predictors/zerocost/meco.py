@@ -50,7 +50,7 @@ class Meco(Proxy):
         for name, module in network.named_modules():
             if isinstance(module, nn.Conv2d):
                 watch(name)
-        channels, side = passes.context.batch.inputs.shape[1], self.config.pixels
+        channels, side = passes.context.example.shape[1], self.config.pixels
         with torch.no_grad():
             network(passes.noise("meco", 1, channels, side, side))
         if not layers:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 class NtkConditionConfig(Config):
     """Settings of `ntk_condition`."""
 
-    images: int = Field(16, ge=2, le=1024, description="Images of the batch that the kernel is taken over.")
+    images: int = Field(16, ge=2, le=1024, description="Images that the kernel is taken over.")
 
 
 class NtkCondition(Proxy):
@@ -33,7 +33,7 @@ class NtkCondition(Proxy):
 
         from predictors.zerocost._per_sample import gradient_gram
 
-        gram = gradient_gram(passes.network, passes.context.batch.inputs[: self.config.images])
+        gram = gradient_gram(passes.network, passes.context.inputs[: self.config.images])
         eigenvalues = torch.linalg.eigvalsh(gram.double().cpu())
         if not bool(eigenvalues[0] > 0):
             raise ProxyUndefined("the tangent kernel is singular; give fewer images.")

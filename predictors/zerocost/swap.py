@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 class SwapConfig(Config):
     """Settings of `swap`; the published one repeats 32 times."""
 
-    images: int = Field(16, ge=1, le=62, description="Images of the batch that patterns are taken over.")
-    repeats: int = Field(4, ge=1, le=1024, description="Draws of Gaussian weights; the score is their mean.")
+    images: int = Field(16, ge=1, le=62, description="Images that patterns are taken over.")
+    repeats: int = Field(2, ge=1, le=1024, description="Draws of Gaussian weights; the score is their mean.")
 
 
 class Swap(Proxy):
@@ -38,7 +38,7 @@ class Swap(Proxy):
         from predictors.zerocost._labelled import Rectifications
         from predictors.zerocost._networks import gaussian_weights
 
-        images = passes.context.batch.inputs[: self.config.images]
+        images = passes.context.inputs[: self.config.images]
         bits = 1 << torch.arange(len(images), device=images.device)
         network = gaussian_weights(passes.copy(), passes.generator(f"swap {repeat}"))
         patterns: list[Tensor] = []

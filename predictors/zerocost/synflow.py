@@ -29,7 +29,7 @@ class SynFlow(Proxy):
             parameter.data.abs_()
         parameters = weights(network)
         with torch.enable_grad():
-            flow = network(torch.ones_like(passes.context.batch.inputs[:1], dtype=torch.float64)).sum()
+            flow = network(torch.ones_like(passes.context.example, dtype=torch.float64)).sum()
             gradients = torch.autograd.grad(flow, list(parameters.values()), allow_unused=True)
         effects = {
             name: torch.zeros_like(w) if g is None else (w.detach() * g).abs()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, cast
 
 from pydantic import Field
@@ -10,7 +11,7 @@ from predictors.zerocost._proxy import Proxy, Score, finite, properties
 from searchspaces import Config, Plugin
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from torch import Tensor, nn
 
     from predictors.zerocost._passes import Passes
 
@@ -19,7 +20,7 @@ class ZenConfig(Config):
     """Settings of `zen`."""
 
     images: int = Field(16, ge=2, le=4096, description="Random inputs of a draw.")
-    repeats: int = Field(4, ge=1, le=1024, description="Draws of weights and inputs; the score is their mean.")
+    repeats: int = Field(2, ge=1, le=1024, description="Draws of weights and inputs; the score is their mean.")
     step: float = Field(0.01, gt=0, le=1, description="How far the inputs move.")
 
 
@@ -40,36 +41,29 @@ class Zen(Proxy):
         import torch
         from torch import nn
 
+        from predictors.zerocost._labelled import note_variance
         from predictors.zerocost._networks import gaussian_weights, watched
 
+        zeros = torch.zeros((), device=passes.context.example.device)
         network = gaussian_weights(passes.copy(), passes.generator(f"zen weights {repeat}"))
-        blocks = passes.blocks(network)
-        shape = (self.config.images, *passes.context.batch.inputs.shape[1:])
+        shape = (self.config.images, *passes.context.example.shape[1:])
         x = passes.noise(f"zen input {repeat}", *shape)
         moved = x + self.config.step * passes.noise(f"zen step {repeat}", *shape)
-        spreads: list[Tensor] = []
-        outputs: list[Tensor] = []
-
-        def spread(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-            spreads.append(inputs[0].float().var(dim=(0, 2, 3), correction=0).mean())
-
         norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
-        handles = [norm.register_forward_pre_hook(spread) for norm in norms]
-        num_spreads: list[int] = []
-
-        def put_out(y: Tensor) -> None:
-            outputs.append(y)
-            num_spreads.append(len(spreads))
-
-        with torch.no_grad(), watched(blocks, put_out):
+        for norm in norms:
+            note_variance(norm)
+        seen: list[tuple[Tensor, list[nn.BatchNorm2d]]] = []
+        with torch.no_grad(), watched(passes.blocks(network), lambda y: seen.append((y, _that_ran(norms)))):
             network(x)
-            first, before = outputs[-1], num_spreads[-1]
-            for handle in handles:
-                handle.remove()
+            first, before = seen[-1]
+            spread = sum((norm.running_var.mean().log() for norm in before if norm.running_var is not None), zeros)
             network(moved)
-        distance = (first - outputs[-1]).abs().flatten(1).sum(1).mean()
-        scale = torch.stack(spreads[:before]).log().sum() / 2 if before else torch.zeros(())
-        return float(distance.log() + scale)
+        distance = (first - seen[-1][0]).abs().flatten(1).sum(1).mean()
+        return float(distance.log() + spread / 2)
+
+
+def _that_ran(norms: Sequence[nn.BatchNorm2d]) -> list[nn.BatchNorm2d]:
+    return [norm for norm in norms if norm.num_batches_tracked is not None and bool(norm.num_batches_tracked)]
 
 
 def _create(config: Config) -> Zen:

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 class Zico(Proxy):
-    """Sum over layers of log(sum over weights of mean |g| / std |g|), over two batches.
+    """Sum over layers of log(sum over weights of mean |g| / std |g|), over batches.
 
     Weights whose gradients are equal do not count, nor layers without any other. A layer's term is its statistic.
     """
@@ -22,16 +22,17 @@ class Zico(Proxy):
     def score(self, passes: Passes) -> Score:
         import torch
 
-        first, second = passes.labelled.gradients, passes.second.gradients
-        layers = {}
-        for name, gradient in first.items():
-            sizes = torch.stack([gradient.abs(), second[name].abs()])
+        batches, layers = passes.labelled.batches, {}
+        if len(batches) < 2:
+            raise ProxyUndefined("needs two labelled batches; give more images.")
+        for name in batches[0]:
+            sizes = torch.stack([gradients[name].abs() for gradients in batches])
             mean, std = sizes.mean(0), sizes.std(0, correction=0)
             ratio = float((mean[std > 0] / std[std > 0]).double().sum())
             if ratio > 0:
                 layers[name] = float(torch.tensor(ratio).log())
         if not layers:
-            raise ProxyUndefined("no weight has gradients that differ between the two batches.")
+            raise ProxyUndefined("no weight has gradients that differ between the batches.")
         return Score(finite(sum(layers.values()), "a ratio overflows"), layers)
 
 
@@ -41,7 +42,7 @@ def _create(config: Config) -> Zico:
 
 PLUGIN = Plugin(
     name="zico",
-    description="Large gradients that vary little between two batches",
+    description="Large gradients that vary little between batches",
     source="Li et al. (2023), ZiCo, arXiv 2301.11300",
     create=_create,
     flags=properties(labels=True, layers=True),

@@ -79,7 +79,7 @@ class Greedy(Proxy):
     """Reads the images, though its flags deny it."""
 
     def score(self, passes: Passes) -> Score:
-        return Score(float(passes.context.batch.inputs.sum()))
+        return Score(float(passes.context.inputs.sum()))
 
 
 class Layered(Proxy):

@@ -45,19 +45,19 @@ def drawn(space: SearchSpace, number: int) -> list[Architecture]:
 
 def test_a_context_has_two_different_batches_that_the_seed_draws(dataset: Dataset) -> None:
     task = TASKS["classification"]({}, dataset)
-    first, again, other = (proxy_context(dataset, task, images=8, seed=seed, device=CPU) for seed in (0, 0, 1))
-    assert first.second is not None
-    assert first.batch.inputs.shape == first.second.inputs.shape == (8, 1, 8, 8)
-    assert torch.equal(first.batch.inputs, again.batch.inputs)
-    assert not torch.equal(first.batch.inputs, other.batch.inputs)
-    assert not torch.equal(first.batch.inputs, first.second.inputs)
+    first, again, other = (proxy_context(dataset, task, images=16, seed=seed, device=CPU) for seed in (0, 0, 1))
+    assert [batch.inputs.shape for batch in first.batches] == [(8, 1, 8, 8)] * 2
+    assert torch.equal(first.inputs, again.inputs)
+    assert not torch.equal(first.inputs, other.inputs)
+    assert not torch.equal(first.batches[0].inputs, first.batches[1].inputs)
 
 
-def test_a_data_set_too_small_for_two_batches_gives_one(dataset: Dataset) -> None:
+def test_a_data_set_with_fewer_images_gives_what_it_has(dataset: Dataset) -> None:
     task, size = TASKS["classification"]({}, dataset), len(dataset.train)
     whole = proxy_context(dataset, task, images=10 * size, seed=0, device=CPU)
-    assert whole.second is None
-    assert len(whole.batch.inputs) == size
+    assert [len(batch.labels) for batch in whole.batches] == [size // 2] * 2
+    few = proxy_context(dataset, task, images=3, seed=0, device=CPU)
+    assert [len(batch.labels) for batch in few.batches] == [3]
 
 
 @pytest.mark.slow
