@@ -9,7 +9,7 @@ terms: `Stationary` (one length for every part), `Linear` (a ridge regression wh
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -28,7 +28,7 @@ NOISE = 0.2
 
 _JITTER = 1e-5
 _LEARNED = 400  # examples that parameters are learned from: more change them little, and cost their cube
-_ROWS = 2_000
+_CELLS = 2_000_000  # of a matrix that is made for every part at once
 _STEPS = 60
 _BOUND = 12.0
 
@@ -304,16 +304,14 @@ class GaussianProcess:
             learned = learned[np.linspace(0, len(targets) - 1, _LEARNED).astype(int)]
         self.parameters = self._most_likely({name: part[learned] for name, part in parts.items()}, targets[learned])
         self._parts, self._targets = parts, targets
-        covariance = self._covariance(self._relations(parts, parts)) + self._noise() * np.eye(len(targets))
-        self._factor = cho_factor(covariance, lower=True)
+        covariance = np.concatenate([self._to_examples(chunk) for chunk in self._chunks(parts)])
+        self._factor = cho_factor(covariance + self._noise() * np.eye(len(targets)), lower=True)
         self._weights = self._solve(targets)
         return self
 
     def predict(self, parts: Matrices) -> Prediction:
         """Posterior mean and deviation, without noise."""
-        n = len(next(iter(parts.values())))
-        chunks = [self._predict({k: v[i : i + _ROWS] for k, v in parts.items()}) for i in range(0, max(n, 1), _ROWS)]
-        return Prediction(*map(np.concatenate, zip(*chunks, strict=True)))
+        return Prediction(*map(np.concatenate, zip(*map(self._predict, self._chunks(parts)), strict=True)))
 
     def left_out(self) -> Prediction:
         """What is predicted of every example from all others, the parameters kept; the deviation is with noise.
@@ -326,7 +324,7 @@ class GaussianProcess:
     def _predict(self, parts: Matrices) -> Prediction:
         from scipy.linalg import solve_triangular
 
-        between = self._covariance(self._relations(parts, self._parts))
+        between = self._to_examples(parts)
         explained = (solve_triangular(self._factor[0], between.T, lower=True) ** 2).sum(axis=0)
         prior = sum(term.variances(parts, p) for term, p in zip(self.terms, self._split(), strict=True))
         return Prediction(between @ self._weights, np.sqrt(np.maximum(prior - explained, _JITTER)))
@@ -359,6 +357,15 @@ class GaussianProcess:
         away = parameters - self._start
         value = 0.5 * targets @ weights + np.log(np.diag(factor[0])).sum() + 0.5 * away @ away
         return float(value), np.array(slopes) + away
+
+    def _chunks(self, parts: Matrices) -> Iterator[Matrices]:
+        """Some rows at a time; at least one chunk."""
+        rows = max(1, _CELLS // len(self._targets))
+        for first in range(0, max(1, len(next(iter(parts.values())))), rows):
+            yield {name: part[first : first + rows] for name, part in parts.items()}
+
+    def _to_examples(self, parts: Matrices) -> Floats:
+        return self._covariance(self._relations(parts, self._parts))
 
     def _relations(self, a: Matrices, b: Matrices) -> list[list[Floats]]:
         return [term.relations(a, b) for term in self.terms]
