@@ -16,6 +16,7 @@ from searchspaces import BrokenPlugin, NASError, NotFound, Plugin
 _MADE: dict[str, tuple[str, str]] = {
     "spaces": ("searchspaces", "SearchSpace"),
     "costs": ("predictors.costs", "Cost"),
+    "proxies": ("predictors.zerocost", "Proxy"),
     "predictors": ("predictors.surrogates", "Predictor"),
     "tasks": ("nas.tasks", "Task"),
     "datasets": ("nas.datasets", "Dataset"),
@@ -114,6 +115,16 @@ def _check_cost(plugin: Plugin[Any], settings: Mapping[str, object]) -> None:
         check_cost(plugin(settings, space, "cpu"), plugin.flags, [*space.extremes(), space.sample(rng)])
 
 
+def _check_proxy(plugin: Plugin[Any], settings: Mapping[str, object]) -> None:
+    from nas.testing import check_leaves_network, check_proxy
+
+    configured = replace(plugin, create=lambda config: plugin(settings))
+    for space in _spaces():
+        largest = space.extremes().largest
+        check_proxy(configured, space, largest)
+        check_leaves_network(configured, space, largest)
+
+
 def _check_predictor(plugin: Plugin[Any], settings: Mapping[str, object]) -> None:
     from nas.testing import check_predictor
 
@@ -157,6 +168,7 @@ def _check_task(plugin: Plugin[Any], settings: Mapping[str, object]) -> None:
 _CONTRACTS: dict[str, Callable[[Plugin[Any], Mapping[str, object]], None]] = {
     "spaces": _check_space,
     "costs": _check_cost,
+    "proxies": _check_proxy,
     "predictors": _check_predictor,
     "tasks": _check_task,
     "datasets": _check_dataset,

@@ -11,6 +11,7 @@ from searchspaces import BrokenPlugin, Registry
 _FOLDERS = {
     "spaces": "searchspaces",
     "costs": "predictors.costs",
+    "proxies": "predictors.zerocost",
     "predictors": "predictors.surrogates",
     "tasks": "nas.tasks",
     "datasets": "nas.datasets",

@@ -88,8 +88,9 @@ export class JobHead {
     if (isTerminal(state) && this.dialog.open) this.dialog.close();
   }
 
-  updateSteps({ state, progress }) {
+  updateSteps({ state, progress, spec }) {
     const at = PHASES.indexOf(progress.phase);
+    this.steps.get("SCORE").element.hidden = !(spec.scoring?.pool && spec.scoring.proxies.length);
     PHASES.forEach((phase, index) => {
       const { element, meter, note } = this.steps.get(phase);
       const isDone = state === "SUCCEEDED" || index < at;

@@ -1,9 +1,10 @@
 // What the service's states mean to a reader, and which verbs they allow.
 
-export const PHASES = ["PREFLIGHT", "SUPERNET", "SEARCH", "AUDIT", "DELIVER"];
+export const PHASES = ["PREFLIGHT", "SCORE", "SUPERNET", "SEARCH", "AUDIT", "DELIVER"];
 
 export const PHASE_TITLES = {
   PREFLIGHT: "Preflight",
+  SCORE: "Scores",
   SUPERNET: "Supernet",
   SEARCH: "Search",
   AUDIT: "Audit",

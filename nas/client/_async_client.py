@@ -138,6 +138,10 @@ class AsyncClient:
         """See `Client.costs`."""
         return await self.plugins("costs")
 
+    async def proxies(self) -> list[PluginInfo]:
+        """See `Client.proxies`."""
+        return await self.plugins("proxies")
+
     async def predictors(self) -> list[PluginInfo]:
         """See `Client.predictors`."""
         return await self.plugins("predictors")

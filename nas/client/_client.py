@@ -113,7 +113,7 @@ class Client:
     # --- what the service has -----------------------------------------------------------------------------------------
 
     def plugins(self, kind: str) -> list[PluginInfo]:
-        """Plug-ins of a kind: spaces, recipes, searchers, costs, predictors, evaluators or tasks."""
+        """Plug-ins of a kind: spaces, recipes, searchers, costs, proxies, predictors, evaluators or tasks."""
         return self._transport.run(flows.items(calls.plugins(kind)))
 
     def spaces(self) -> list[PluginInfo]:
@@ -131,6 +131,10 @@ class Client:
     def costs(self) -> list[PluginInfo]:
         """Numbers known without accuracy."""
         return self.plugins("costs")
+
+    def proxies(self) -> list[PluginInfo]:
+        """Scores of untrained networks."""
+        return self.plugins("proxies")
 
     def predictors(self) -> list[PluginInfo]:
         """Models that learn what architectures are worth from examples."""

@@ -13,6 +13,7 @@ from nas.evaluators import needs_supernet
 from nas.ports import JobView
 from nas.resources import CostRange, JsonObject, Phase, PreflightReport, UnitPlan
 from nas.spec import Constraint, JobSpec
+from nas.stages._score import scored_space, scoring_context
 from nas.stages._search import needed_costs
 from nas.streams import stream
 from searchspaces import Architecture, ConfigError, DataError, InfeasibleSpace, OutOfMemory, SpecError, Violation
@@ -26,6 +27,7 @@ _SAMPLE = 400
 _MEASURED_SAMPLE = 10
 _EXHAUSTIVE = 20_000
 _TIMED_PATHS = 8
+_SCORED = 5
 _TRAINING_SHARE = 0.5
 _THREADS_MUST_GAIN = 1.3
 
@@ -304,12 +306,29 @@ def _phase_seconds(
     shared = needs_supernet(spec.evaluator)
     training = getattr(EVALUATORS[spec.evaluator.name].configure(spec.evaluator.config), "training", None)
     each = per_image / 3 * num_valid + per_image * num_train * (training.epochs if training else 0)
+    scoring = _scoring_seconds(spec, bench)
     return {
+        Phase.SCORE: scoring * spec.scoring.pool,
         Phase.SUPERNET: per_image * num_train * epochs * passes if shared and not spec.supernet.from_job else 0.0,
-        Phase.SEARCH: each * spec.budget.evaluations,
+        Phase.SEARCH: (each + scoring) * spec.budget.evaluations,
         Phase.AUDIT: per_image * num_train * spec.audit.training.epochs * spec.audit.networks,
         Phase.DELIVER: per_image * (num_train + num_valid) * spec.deliver.training.epochs * spec.deliver.networks,
     }
+
+
+def _scoring_seconds(spec: JobSpec, bench: Workbench) -> float:
+    """Seconds that the job's proxies take for one architecture."""
+    from nas.scoring import proxies_of, score_many
+
+    proxies = proxies_of(spec.scoring.proxies)
+    if not proxies:
+        return 0.0
+    drawn = [bench.space.sample(stream(spec.seed, "preflight", "scored", i)) for i in range(_SCORED)]
+    began, times = time.perf_counter(), []
+    for _ in score_many(scored_space(bench), drawn, proxies, scoring_context(bench)):
+        times.append(time.perf_counter() - began)
+        began = time.perf_counter()
+    return statistics.median(times)
 
 
 def describe(report: PreflightReport) -> Sequence[str]:

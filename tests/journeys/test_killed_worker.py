@@ -17,6 +17,8 @@ from tests.journeys.processes import SMALL, wait_for, worker
 LEASE_SECONDS = 2.0
 SPEC = {
     **SMALL,
+    "scoring": {"proxies": ["jacov", "synflow"], "images": 16, "pool": 150},
+    "searcher": {"name": "warm_start", "config": {"initial": 8}},
     "budget": {"evaluations": 60, "epochs": 12},
     "audit": {"networks": 4, "training": {"epochs": 3}},
     "deliver": {"networks": 1, "training": {"epochs": 8}, "formats": ["pytorch"]},
@@ -45,7 +47,7 @@ def is_under_way(job: Job, phase: Phase) -> bool:
 
 @pytest.mark.slow
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize("phase", [Phase.SUPERNET, Phase.SEARCH, Phase.AUDIT, Phase.DELIVER])
+@pytest.mark.parametrize("phase", [Phase.SCORE, Phase.SUPERNET, Phase.SEARCH, Phase.AUDIT, Phase.DELIVER])
 def test_another_worker_goes_on_where_the_killed_one_stood(store: Store, tmp_path: Path, phase: Phase) -> None:
     spec, objectives = admit(SPEC, datasets={})
     job_id = store.create_job(spec, objectives).job_id
