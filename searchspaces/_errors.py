@@ -11,7 +11,7 @@ NASError
 ├── DataError            (ValueError)      a data set's file is missing, broken or not what it should be
 ├── CheckpointError      (ValueError)      a checkpoint is cut short or belongs to something else
 ├── MeasurementError     (RuntimeError)    a number could not be computed
-│   └── ProxyUndefined                     a proxy has no value for this network
+│   └── ProxyUndefined   (RuntimeError)    a proxy has no value for this network
 ├── TrainingDiverged     (RuntimeError)    the loss is not finite
 ├── OutOfMemory          (MemoryError)     a training does not fit into the device's memory
 ├── ExportError          (RuntimeError)    a delivered model cannot be made, or does not equal the network

@@ -12,7 +12,7 @@ import yaml
 from pydantic import BaseModel
 
 from nas.spec import Audit as AuditSpec
-from nas.spec import Budget, Deliver, JobSpec, PluginRef, Supernet, Training
+from nas.spec import Budget, Deliver, JobSpec, PluginRef, Scoring, Supernet, Training
 from tests.conftest import ROOT
 from tests.rules import _tables
 from tests.rules._sources import dotted, files, tree
@@ -91,6 +91,7 @@ def spec_keys(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
     """Dotted keys of a spec as YAML writes them."""
     parts: dict[str, type[BaseModel]] = {
         "supernet": Supernet,
+        "scoring": Scoring,
         "budget": Budget,
         "audit": AuditSpec,
         "deliver": Deliver,

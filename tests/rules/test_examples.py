@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from nas import JobSpec
+from nas.admission import metric_levels
 from nas.plugins import registry
 from nas.spec import PluginRef
 from tests.conftest import ROOT
@@ -27,9 +28,10 @@ def test_an_example_is_a_valid_spec_of_plugins_that_exist(path: Path) -> None:
     }
     for kind, ref in refs.items():
         registry(kind)[ref.name].configure(ref.config)
-    costs = registry("costs")
+    for proxy in spec.scoring.proxies:
+        registry("proxies")[proxy.name].configure(proxy.config)
     metrics = set(spec.objectives) | {bound.metric for bound in spec.bounds()}
-    assert {metric for metric in metrics if metric not in costs} <= {"accuracy"}
+    assert metrics <= metric_levels(spec).keys()
 
 
 def test_there_are_examples() -> None:

@@ -17,8 +17,15 @@ from tests.rules._sources import PACKAGES, dotted, files, functions, imports, mo
 
 FILE_LINES, FUNCTION_LINES = 500, 60
 NAMELESS = {"utils", "util", "helpers", "helper", "common", "misc", "base"}
-# `supernet` is a level and a kind of artifact too, `params` and `flops` are fields of Counts, `ridge` a mean of `gp`.
-OTHER_MEANINGS = {"supernet": {"level", "kind"}, "params": {"field"}, "flops": {"field"}, "ridge": {"_mean"}}
+# `supernet` and `proxy` are levels too, `supernet` a kind of artifact, `params` and `flops` fields of Counts, `ridge` a
+# mean of `gp`.
+OTHER_MEANINGS = {
+    "supernet": {"level", "kind"},
+    "params": {"field"},
+    "flops": {"field"},
+    "ridge": {"_mean"},
+    "proxy": {"level"},
+}
 
 
 def long_functions(syntax: ast.AST, limit: int = FUNCTION_LINES) -> list[str]:
