@@ -2,9 +2,9 @@
 
 Without labels the architectures are ranked by the sum of the logarithms of their ranks by complementary scores (as Lee
 and Ham, 2024, AZ-NAS, arXiv 2403.19232, do with theirs): a size and how well samples are told apart. No such vote holds
-in all spaces, so it is only what stands in for labels. With labels three Gaussian processes are fitted to all that is
-known: alone, around a ridge regression, and around the vote. What they predict of every label from the others decides
-their shares (`_shares`), and widens the deviations where the errors are larger.
+in all spaces, so it is only what stands in for labels. With labels Gaussian processes are fitted to all that is known:
+alone, around a ridge regression, and around the vote; a fourth knows the vote only. What they predict of every label
+from the others decides their shares (`_shares`), and widens the deviations where the errors are larger.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from pydantic import Field
 
 from predictors.encoding import Columns, Encoded, Encoder
 from predictors.ranking import kendall, kendall_interval
-from predictors.surrogates._gaussian import MATERN, GaussianProcess, Linear, Parts, Stationary, mixture, ridge
+from predictors.surrogates._gaussian import MATERN, GaussianProcess, Linear, Parts, Stationary, Term, mixture, ridge
 from predictors.surrogates._predictor import Floats, Prediction, Predictor, PredictorConfig, Told, normal_scores
 from searchspaces import Plugin, Rng
 
@@ -161,13 +161,12 @@ class Blend:
             voted = vote(known.scores)
             self._centre, self._scale = voted.mean(), np.sqrt(2) * voted.std()
         parts, self._processes = self._all_parts(known), {}
-        means = self._means(parts)
-        for number, (name, mean) in enumerate(means.items(), 1):
-            kernel = Stationary(MATERN, self._parts.names, 1 - _MEAN if mean else 1.0)
-            self._processes[name] = GaussianProcess([kernel, *mean]).fit(parts, targets)
-            progress(number / len(means))
+        models = self._models(parts)
+        for number, (name, terms) in enumerate(models.items(), 1):
+            self._processes[name] = GaussianProcess(terms).fit(parts, targets)
+            progress(number / len(models))
         each = [process.left_out() for process in self._processes.values()]
-        self._shares = _shares(np.stack([(one.mean - targets) ** 2 for one in each]))
+        self._shares = _shares(np.stack([_loss(one, targets) for one in each]))
         left_out = mixture(each, self._shares)
         # Never narrower: the lengths know every label, so that errors are a little too small (a tenth with 78 labels).
         self.spread = max(1.0, float(np.sqrt((((left_out.mean - targets) / left_out.std) ** 2).mean())))
@@ -187,20 +186,28 @@ class Blend:
             parts[_VOTE] = ((self._vote(encoded.scores) - self._centre) / self._scale)[:, None]
         return parts
 
-    def _means(self, parts: Mapping[str, Floats]) -> dict[str, list[Linear]]:
-        """What the processes are spread around."""
-        means: dict[str, list[Linear]] = {"nothing": [], "ridge": ridge(self._parts, _MEAN)}
-        return means | ({_VOTE: [Linear([_VOTE], _MEAN)]} if _VOTE in parts else {})
+    def _models(self, parts: Mapping[str, Floats]) -> dict[str, list[Term]]:
+        """Name -> covariance: of all parts, the same around a regression or the vote, and of the vote only."""
+        kernel, rest = (Stationary(MATERN, self._parts.names, variance) for variance in (1.0, 1 - _MEAN))
+        models: dict[str, list[Term]] = {"alone": [kernel], "ridge": [rest, *ridge(self._parts, _MEAN)]}
+        if _VOTE in parts:
+            models |= {"vote": [rest, Linear([_VOTE], _MEAN)], "vote alone": [Linear([_VOTE], 1.0)]}
+        return models
 
 
-def _shares(errors: Floats) -> Floats:
-    """Shares of members from their squared errors, `members x n`: exp(-excess / standard error of the excess).
+def _loss(predicted: Prediction, targets: Floats) -> Floats:
+    """Negative logarithm of the density at every target, but for a constant."""
+    return np.asarray(0.5 * ((targets - predicted.mean) / predicted.std) ** 2 + np.log(predicted.std))
 
-    The excess is over the member with the smallest error, paired. With few labels its error is large and the shares
-    are nearly equal; with many a worse member gets nothing.
+
+def _shares(losses: Floats) -> Floats:
+    """Shares of members from their losses, `members x n`: exp(-excess / standard error of the excess).
+
+    The excess is over the member with the smallest loss, paired. With few labels its error is large and the shares are
+    nearly equal; with many a worse member gets nothing.
     """
-    excess = errors - errors[np.argmin(errors.mean(axis=1))]
-    error = excess.std(axis=1) / np.sqrt(errors.shape[1])
+    excess = losses - losses[np.argmin(losses.mean(axis=1))]
+    error = excess.std(axis=1) / np.sqrt(losses.shape[1])
     shares = np.exp(-excess.mean(axis=1) / np.where(error > 0, error, 1.0))
     return np.asarray(shares / shares.sum())
 
