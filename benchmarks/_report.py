@@ -14,12 +14,15 @@ Value = float | int | str | bool | None | list["Value"] | dict[str, "Value"]
 
 
 def arguments(description: str | None, *extra: tuple[str, type, object, str]) -> argparse.Namespace:
-    """`--json`, `--quick`, and the benchmark's own options, each given as (name, type, default, help)."""
+    """`--json`, `--quick`, and the benchmark's own options, each (name, type, default, help); a bool is a switch."""
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--json", action="store_true", help="the last line is one JSON object")
     parser.add_argument("--quick", action="store_true", help="ends within a minute: the same keys, fewer seeds")
     for name, kind, default, text in extra:
-        parser.add_argument(f"--{name}", type=kind, default=default, help=f"{text} (default: {default})")
+        if kind is bool:
+            parser.add_argument(f"--{name}", action="store_true", help=text)
+        else:
+            parser.add_argument(f"--{name}", type=kind, default=default, help=f"{text} (default: {default})")
     return parser.parse_args()
 
 

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nas.streams import stream
-from searchspaces import REGISTRY, fused, kernel_mode
+from searchspaces import REGISTRY, Geometry, add_sample_signs, fused, kernel_mode, normalised_alone, sample_gradients
 from searchspaces._kernels import _cache_folder, _library, average_3x3, node
 
 CPU = torch.device("cpu")
@@ -66,6 +66,110 @@ def test_in_bf16_a_fused_node_is_nearer_to_the_exact_sum_than_the_plain_one() ->
     }
     assert max(errors[True]) < 0.02
     assert sum(errors[True]) <= sum(errors[False]) * 1.05
+
+
+@pytest.mark.parametrize("channels", [1, 5, 16, 28])
+@pytest.mark.parametrize(("num_convolved", "num_plain"), [(1, 0), (0, 2), (3, 1)])
+def test_a_node_of_samples_alone_equals_nodes_of_one_sample(num_convolved: int, num_plain: int, channels: int) -> None:
+    xs = [image(3, channels, 37, 33, seed=k) for k in range(num_convolved + num_plain)]
+    norms = [nn.BatchNorm2d(channels) for _ in range(num_convolved)]
+    for k, norm in enumerate(norms):
+        nn.init.uniform_(norm.weight, 0.5, 1.5, generator=torch.Generator().manual_seed(k))
+        nn.init.uniform_(norm.bias, -1, 1, generator=torch.Generator().manual_seed(10 + k))
+    weights = image(3, channels, 37, 33, seed=99).detach()
+
+    def made(at: slice) -> list[Tensor]:
+        own = [x[at].detach().contiguous(memory_format=torch.channels_last).requires_grad_() for x in xs]
+        signal = node(list(zip(own[:num_convolved], norms, strict=True)), own[num_convolved:])
+        (signal.value() * weights[at] + signal.rectified() * (weights[at] - 2)).sum().backward()
+        return [signal.value(), signal.rectified(), *(x.grad for x in own if x.grad is not None)]
+
+    each = [made(slice(b, b + 1)) for b in range(3)]
+    state = [tensor.clone() for norm in norms for tensor in norm.eval().state_dict().values()]
+    for is_fused in (True, False):
+        with fused(is_fused, per_sample=True):
+            together = made(slice(None))
+        for found, expected in zip(together, zip(*each, strict=True), strict=True):
+            torch.testing.assert_close(found, torch.cat(expected), rtol=1e-4, atol=2e-4)
+    after = [tensor for norm in norms for tensor in norm.state_dict().values()]
+    assert all(torch.equal(one, other) for one, other in zip(state, after, strict=True))
+
+
+def test_a_normalisation_of_samples_alone_refuses_one_value_per_channel() -> None:
+    for is_fused in (True, False):
+        with fused(is_fused, per_sample=True), pytest.raises(ValueError, match="more than 1 spatial element"):
+            normalised_alone(image(4, 16, 1, 1), nn.BatchNorm2d(16))
+
+
+GEOMETRIES = [
+    # inputs, outputs, kernel, stride, padding, groups
+    (16, 16, 3, 1, 1, 1),
+    (3, 16, 3, 1, 1, 1),
+    (12, 20, 3, 2, 1, 1),
+    (9, 5, 1, 1, 0, 1),
+    (32, 16, 1, 2, 0, 1),
+    (8, 24, 5, 1, 2, 1),
+    (16, 16, 3, 2, 0, 1),
+    (4, 4, 2, 1, 1, 1),
+    (20, 20, 3, 1, 1, 20),
+    (16, 16, 5, 2, 2, 16),
+    (8, 8, 3, 1, 1, 4),
+]
+
+
+@pytest.mark.parametrize(("inputs", "outputs", "kernel", "stride", "padding", "groups"), GEOMETRIES)
+@pytest.mark.parametrize("size", [(8, 8), (9, 7), (5, 6)])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_gradients_of_samples_equal_those_of_torch(  # type: ignore[no-untyped-def]
+    inputs: int, outputs: int, kernel: int, stride: int, padding: int, groups: int, size: tuple[int, int], dtype
+) -> None:
+    conv = nn.Conv2d(inputs, outputs, kernel, stride, padding, groups=groups, bias=False)
+    geometry = Geometry.of(conv)
+    assert geometry is not None
+    x = (image(5, inputs, *size, dtype=dtype).detach() - 3).contiguous(memory_format=torch.channels_last)
+    gradient = image(*conv(x.float()).shape, seed=1, dtype=dtype).detach() - 3
+    expected = torch.stack(
+        [
+            torch.nn.grad.conv2d_weight(a, conv.weight.shape, b, stride, padding, groups=groups)
+            for a, b in zip(x.double().split(1), gradient.double().split(1), strict=True)
+        ]
+    )
+    near_zero = expected.abs() < 1e-3 * expected.abs().max()  # rounding may move these over zero
+    for is_fused in (True, False):
+        total = torch.zeros(conv.weight.shape, dtype=torch.int32).contiguous(memory_format=torch.channels_last)
+        with fused(is_fused):
+            add_sample_signs(total, x, gradient, geometry)
+            add_sample_signs(total, x, gradient, geometry)
+            rows = sample_gradients(x, gradient, geometry)
+        assert ((total - 2 * expected.sign().sum(0)).abs() <= 4 * near_zero.sum(0)).all()
+        gram = expected.flatten(1) @ expected.flatten(1).T
+        is_exact = dtype == torch.float32 or (is_fused and geometry.has_kernel)  # else rounded to bf16
+        rounding = 1e-5 if is_exact else 1e-2
+        torch.testing.assert_close((rows @ rows.T).double(), gram, rtol=0, atol=rounding * float(gram.max()))
+
+
+def test_signs_of_samples_do_not_depend_on_the_number_of_threads_and_count_no_nan() -> None:
+    conv = nn.Conv2d(16, 32, 3, padding=1, bias=False)
+    x, gradient = image(7, 16, 8, 8).detach() - 3, image(7, 32, 8, 8, seed=1).detach() - 3
+    x[3, 5] = torch.nan
+    x[:, 7] = 0
+    totals, before = [], torch.get_num_threads()
+    try:
+        for threads in (1, 2):
+            torch.set_num_threads(threads)
+            totals.append(
+                torch.zeros(conv.weight.shape, dtype=torch.int32).contiguous(memory_format=torch.channels_last)
+            )
+            with fused():
+                geometry = Geometry.of(conv)
+                assert geometry is not None
+                add_sample_signs(totals[-1], x, gradient, geometry)
+    finally:
+        torch.set_num_threads(before)
+    assert torch.equal(*totals)
+    assert not totals[0][:, 7].any()
+    assert (totals[0][:, 5] % 2 == 0).all()  # six samples of which each adds or takes one
+    assert (totals[0][:, 6] % 2 == 1).all()
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 6), (5, 1), (8, 8), (7, 4)])
