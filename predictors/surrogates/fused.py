@@ -97,7 +97,7 @@ class Vote:
 class Fused(Predictor):
     """Needs no labels where scores are known; then ranks are among the architectures asked about, and the deviation 1.
 
-    78 labels take a tenth of a second, 781 about four (one core).
+    78 labels take a tenth of a second, 781 about three (one core).
     """
 
     min_labels = 0
