@@ -97,6 +97,8 @@ def print_trust(report: TrustReport) -> None:
     """How far a ranking can be trusted: in words, then every ranker."""
     print(f"trust: {report.verdict}")
     print(f"held against {report.truth}; {report.audited} networks")
+    if report.best:
+        print(f"best trusted here: {report.best}")
     for note in report.notes:
         print(f"note: {note}")
     head = ("ranked by", "tau", "95 %", "sparse", "Spearman", "top decile", "given live FLOPs", "top k", "mean", "best")

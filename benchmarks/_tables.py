@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from benchmarks._data import data_file
+from benchmarks._features import Features
 from predictors.encoding import BLOCKS, Columns, Encoded, Floats, Graphs, Layers, SpaceEncoder
 from searchspaces import REGISTRY as SPACES
 from searchspaces import Architecture
@@ -63,12 +64,26 @@ class Table:
 
 def known_scores(table: str, architectures: Sequence[Architecture]) -> Columns | None:
     """What ranks architectures of a table for nothing, in their order; None where there is no such thing."""
-    return _SCORES[table](architectures) if table in _SCORES else None
+    stored = _SCORES[table](architectures) if table in _SCORES else None
+    features = _FEATURES.get(table)
+    if stored is None or features is None:
+        return stored
+    computed = features.scores(architectures)
+    new = [i for i, name in enumerate(computed.names) if name not in stored.names]
+    names = (*stored.names, *(computed.names[i] for i in new))
+    return Columns(names, np.concatenate([stored.values, computed.values[:, new]], axis=1))
 
 
 def known_layers(table: str, architectures: Sequence[Architecture]) -> Layers | None:
     """Statistics of the layers of untrained networks, in the order of the architectures; None where there are none."""
-    return None
+    return _FEATURES[table].layers(architectures) if table in _FEATURES else None
+
+
+def prepare(table: str, architectures: Sequence[Architecture]) -> None:
+    """Compute what our proxies say of these architectures, where the table is one of networks that we can build."""
+    if table in _COMPUTED:
+        features = _FEATURES.setdefault(table, Features(SPACES[table]({"input_shape": (3, 32, 32), "num_classes": 10})))
+        features.prepare(architectures)
 
 
 # --- tables of search spaces -----------------------------------------------------------------------------------------
@@ -136,6 +151,8 @@ def _of(stored: Callable[[], tuple[dict[str, int], Columns]]) -> Callable[[Seque
     return scores
 
 
+_COMPUTED = ("nasbench201",)
+_FEATURES: dict[str, Features] = {}
 _SCORES: Mapping[str, Callable[[Sequence[Architecture]], Columns]] = {
     "nasbench201": _of(_nasbench201_scores),
     "nasbench_macro": _of(_macro_scores),

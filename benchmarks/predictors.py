@@ -6,10 +6,13 @@ draw the examples anew. All predictors see the same examples and the same encodi
 defaults, on all tables. `best` is the predictor with the largest mean. `--quick` takes one seed; predictors that take
 long have their quick settings, and no more than 200 labels.
 
+What our proxies say of cells of NAS-Bench-201 is computed once, in minutes, and kept in the user's cache folder; with
+`--quick`, or `--features stored`, there are the scores of public tables alone, and no statistics of layers.
+
 Results are kept in the user's cache folder, and read again as long as neither the predictor nor what it sees changes.
 
     python -m benchmarks.predictors [--json] [--quick] [--predictors all] [--tables nasbench201,nasbench101,...]
-                                    [--labels published] [--seeds 10]
+                                    [--labels published] [--seeds 10] [--features computed]
 """
 
 from __future__ import annotations
@@ -29,7 +32,7 @@ import numpy as np
 import predictors
 from benchmarks._data import cache_folder
 from benchmarks._report import Value, arguments, report
-from benchmarks._tables import TABLES, Table
+from benchmarks._tables import TABLES, Table, prepare
 from nas.streams import stream
 from predictors.encoding import Encoded
 from predictors.ranking import kendall
@@ -74,12 +77,16 @@ def main() -> None:
         ("tables", str, ",".join(TABLES), "which, separated by commas"),
         ("labels", str, "published", "numbers of labels, separated by commas; those that are published for each table"),
         ("seeds", int, 10, "draws of the examples"),
+        ("features", str, "computed", "what proxies say of NAS-Bench-201 cells: computed, or stored scores alone"),
     )
     seeds = 1 if options.quick else options.seeds
     names = list(REGISTRY) if options.predictors == "all" else options.predictors.split(",")
     figures: dict[str, Value] = {}
     for table in (TABLES[name]() for name in options.tables.split(",")):
-        numbers = table.num_labels if options.labels == "published" else map(int, options.labels.split(","))
+        numbers = table.num_labels if options.labels == "published" else [*map(int, options.labels.split(","))]
+        if options.features == "computed" and not options.quick:
+            drawn = [_drawn(Run(table, "", {}, max(numbers), seed)) for seed in range(seeds)]
+            prepare(table.name, _of(table, np.unique(np.concatenate([rows for pair in drawn for rows in pair]))))
         for num_labels in numbers:
             means: dict[str, float] = {}
             for name in names:

@@ -49,14 +49,14 @@ function satisfiable({ satisfiable: can, share_feasible: feasible }) {
 const SCALE = { width: 180, height: 18, pad: 6 };
 
 /** How far the ranking can be trusted: the verdict in words, every ranker's agreement, and what its best are worth. */
-export function trustReport({ audited, verdict, truth, rankers, comparisons, notes, provenance }) {
+export function trustReport({ audited, verdict, truth, rankers, comparisons, best, notes, provenance }) {
   const isWorse = (comparisons ?? []).some(({ interval }) => interval?.[1] < 0);
   const worth = rankers.filter(({ top }) => top);
   return h(
     "div",
     { class: "report" },
     h("p", { class: isWorse ? "verdict bad" : "verdict" }, verdict),
-    h("p", { class: "fine" }, `Held against ${truth}; ${format.count(audited)} networks.`),
+    h("p", { class: "fine" }, `Held against ${truth}; ${format.count(audited)} networks.${best ? ` Best trusted here: ${best}.` : ""}`),
     rankers.length ? agreements(rankers) : null,
     worth.length ? worths(worth) : null,
     notes?.length ? h("ul", { class: "notes" }, notes.map((note) => h("li", {}, note))) : null,

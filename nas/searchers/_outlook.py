@@ -16,7 +16,7 @@ from nas.spec import PluginRef, Ref
 from nas.streams import stream
 from predictors.costs import REGISTRY as COSTS
 from predictors.costs import Cost
-from predictors.encoding import SpaceEncoder
+from predictors.encoding import BLOCKS, SpaceEncoder
 from predictors.ranking import rank_vote
 from predictors.surrogates import REGISTRY as PREDICTORS
 from predictors.surrogates import Prediction, Predictor
@@ -123,7 +123,7 @@ class Outlook:
 
     @cached_property
     def _encoder(self) -> SpaceEncoder:
-        return SpaceEncoder(self.space, ("onehot", "paths", "counts", "graph"), scores=self.scores)
+        return SpaceEncoder(self.space, (*BLOCKS, "graph"), scores=self.scores)
 
     @cached_property
     def _paper(self) -> dict[int, Cost]:

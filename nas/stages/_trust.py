@@ -15,7 +15,7 @@ from nas.spec import JobSpec
 from nas.stages._search import free_costs
 from nas.streams import stream
 from nas.trust import trust_report as report_of
-from predictors.encoding import Columns, SpaceEncoder
+from predictors.encoding import BLOCKS, Columns, SpaceEncoder
 from predictors.ranking import rank_vote
 from predictors.surrogates import REGISTRY as PREDICTORS
 from searchspaces import REGISTRY as SPACES
@@ -111,7 +111,7 @@ def _fused(spec: JobSpec, rows: Sequence[Candidate], truth: Floats, known: Mappi
     def scores(architectures: Sequence[Architecture]) -> Columns:
         return columns._replace(values=columns.values[[place[architecture] for architecture in architectures]])
 
-    predictor = PREDICTORS[_PREDICTOR](None, SpaceEncoder(space, scores=scores))
+    predictor = PREDICTORS[_PREDICTOR](None, SpaceEncoder(space, (*BLOCKS, "graph"), scores=scores))
     folds = stream(spec.seed, "trust", "folds").permutation(len(rows)) % _FOLDS
     expected = np.zeros(len(rows))
     for fold in range(_FOLDS):

@@ -1,0 +1,84 @@
+"""What shared passes save: all proxies of one network together, over the sum of each alone."""
+
+from __future__ import annotations
+
+import statistics
+import sys
+import time
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+import searchspaces
+from benchmarks._data import data_file
+from benchmarks._report import Value
+from nas.datasets import REGISTRY as DATASETS
+from nas.scoring import proxy_context
+from nas.streams import stream
+from nas.tasks import REGISTRY as TASKS
+from predictors.zerocost import REGISTRY, ProxyContext, Vote, score_architecture
+from searchspaces import Architecture, SearchSpace
+
+SEED = 0
+
+
+def figures(*, architectures: int, images: int) -> dict[str, Value]:
+    """Seconds summed over seeded architectures of full size; each network is built anew for every side."""
+    space = searchspaces.REGISTRY["nasbench201"]({"input_shape": (3, 32, 32), "num_classes": 10})
+    dataset = DATASETS["cifar10"]({"path": str(data_file("cifar10_small.npz")), "variant": "small"})
+    task = TASKS["classification"]({}, dataset)
+    context = proxy_context(dataset, task, images=images, seed=SEED, device=torch.device("cpu"))
+    every = {name: REGISTRY[name]() for name in REGISTRY}
+    proxies = {name: proxy for name, proxy in every.items() if not isinstance(proxy, Vote)}
+    together, passes, alone = 0.0, 0.0, dict.fromkeys(every, 0.0)
+    for number, architecture in enumerate(_connected(space, architectures), 1):
+        score_architecture(space, architecture, proxies, context)  # warm-up: kernels and allocations
+        middle = len(every) // 2
+        for place, (name, proxy) in enumerate(every.items()):
+            if place == middle:  # in the middle of the others, so that a slower half hits both sides
+                together += _seconds(lambda: score_architecture(space, architecture, proxies, context))  # noqa: B023
+                passes += _batched_pass(space, architecture, context)
+            parts = proxy.parts if isinstance(proxy, Vote) else (name,)
+            own = {part: proxies[part] for part in parts if part in proxies}
+            alone[name] += _seconds(lambda: score_architecture(space, architecture, own, context))  # noqa: B023
+        print(f"{number} of {architectures} architectures timed", file=sys.stderr)
+    for name, seconds in sorted(alone.items(), key=lambda pair: -pair[1]):
+        print(f"{name:18}{seconds / architectures:8.3f} s alone")
+    print(f"{'together':18}{together / architectures:8.3f} s, one batched pass {passes / architectures:.3f} s")
+    return {
+        "bundle_over_sum": together / sum(alone.values()),
+        "bundle_over_batched_pass": together / passes,
+        "bundle_proxies": len(every),
+        "bundle_seconds": together / architectures,
+    }
+
+
+def _batched_pass(space: SearchSpace, architecture: Architecture, context: ProxyContext) -> float:
+    """Median seconds of one plain forward and backward pass over the batch."""
+    network = space.build(architecture).to(memory_format=torch.channels_last).train()  # type: ignore[call-overload]
+
+    inputs, labels = context.inputs.contiguous(memory_format=torch.channels_last), context.labels
+
+    def run() -> None:
+        loss: Tensor = context.loss(network(inputs), labels)
+        torch.autograd.backward(loss)
+
+    run()
+    return statistics.median(_seconds(run) for _ in range(3))
+
+
+def _seconds(work: Callable[[], object]) -> float:
+    began = time.perf_counter()
+    work()
+    return time.perf_counter() - began
+
+
+def _connected(space: SearchSpace, number: int) -> list[Architecture]:
+    rng = stream(SEED, "proxies", "bundle")
+    found: list[Architecture] = []
+    while len(found) < number:
+        drawn = space.sample(rng)
+        if space.is_connected(drawn):
+            found.append(drawn)
+    return found
