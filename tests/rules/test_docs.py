@@ -155,8 +155,9 @@ def test_every_document_is_linked_from_the_readme() -> None:
 
 
 def broken_links(markdown: str, folder: Path) -> list[str]:
-    """Relative links that lead to no file."""
-    targets = re.findall(r"\]\((?!https?:|#|mailto:)([^)#\s]+)", markdown)
+    """Relative links, outside of code, that lead to no file."""
+    prose = re.sub(r"^```.*?^```$", "", markdown, flags=re.M | re.S)
+    targets = re.findall(r"\]\((?!https?:|#|mailto:)([^)#\s]+)", prose)
     return [target for target in targets if not (folder / target).exists()]
 
 
