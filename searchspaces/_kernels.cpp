@@ -467,13 +467,27 @@ struct Factor {
   static Floats<kLanes> add(Floats<kLanes> sum, Floats<kLanes> g, Floats<kLanes> x) { return sum + g * x; }
   static Floats<kLanes> add(Floats<kLanes> sum, Floats<kLanes> g, float x) { return sum + g * x; }
   static Floats<kLanes> get(const float* from) { return load<kLanes>(from); }
-  template <int W>
-  static void pack(float* to, const T* first, const T*) {
+  template <int W, typename S>
+  static void pack(float* to, const S* first, const S*) {
     if (first) store<W>(to, load<W>(first));
   }
 };
 
 #ifdef __AVX512BF16__
+template <int W>
+inline typename Pack<uint16_t, W>::type halves(const bf16* from) {
+  typename Pack<uint16_t, W>::type half;
+  std::memcpy(&half, from, sizeof half);
+  return half;
+}
+
+template <int W>
+inline typename Pack<uint16_t, W>::type halves(const float* from) {
+  bf16 rounded[W];
+  store<W>(rounded, load<W>(from));
+  return halves<W>(rounded);
+}
+
 template <>
 struct Factor<bf16> {
   typedef uint32_t type;
@@ -485,11 +499,10 @@ struct Factor<bf16> {
     return add(sum, g, _mm512_set1_epi32(static_cast<int>(x)));
   }
   static __m512i get(const uint32_t* from) { return _mm512_loadu_si512(from); }
-  template <int W>
-  static void pack(uint32_t* to, const bf16* first, const bf16* second) {
-    typename Pack<uint16_t, W>::type a = {}, b = {};
-    if (first) std::memcpy(&a, first, sizeof a);
-    if (second) std::memcpy(&b, second, sizeof b);
+  template <int W, typename S>
+  static void pack(uint32_t* to, const S* first, const S* second) {
+    const auto a = first ? halves<W>(first) : typename Pack<uint16_t, W>::type{};
+    const auto b = second ? halves<W>(second) : typename Pack<uint16_t, W>::type{};
     const auto pair = __builtin_convertvector(a, typename Pack<uint32_t, W>::type) |
                       (__builtin_convertvector(b, typename Pack<uint32_t, W>::type) << 16);
     std::memcpy(to, &pair, sizeof pair);
@@ -497,18 +510,19 @@ struct Factor<bf16> {
 };
 #endif
 
-template <typename T>
+template <typename T, typename S>
 struct Packing {  // one pixel, all channels
   typename Factor<T>::type* to;
-  const T *first, *second;
+  const S *first, *second;
   template <int W>
   void run(Index c) const {
-    Factor<T>::template pack<W>(to + c, first ? first + c : nullptr, second ? second + c : nullptr);
+    Factor<T>::template pack<W, S>(to + c, first ? first + c : nullptr, second ? second + c : nullptr);
   }
 };
 
-// One sample at a time: its pixels packed with their borders, then one sum of products per weight.
-template <typename T>
+// One sample at a time: its pixels packed with their borders, then one sum of products per weight. X: of the pixels, which
+// may be wider than T, that of the gradient and of what is multiplied.
+template <typename X, typename T>
 class SampleGradient {
   typedef Factor<T> F;
   typedef typename F::type U;
@@ -521,8 +535,8 @@ class SampleGradient {
         steps_((conv.out_width + F::pixels - 1) / F::pixels),
         columns_((steps_ - 1) * F::pixels * conv.stride + conv.kernel),
         rows_((conv.out_height - 1) * conv.stride + conv.kernel) {
-    x_is_packed_ = sizeof(T) == sizeof(U) && inputs_ == conv.inputs && conv.padding == 0 && columns_ == conv.width;
-    g_is_packed_ = sizeof(T) == sizeof(U) && outputs_ == conv.outputs;
+    x_is_packed_ = sizeof(X) == sizeof(U) && F::pixels == 1 && inputs_ == conv.inputs && conv.padding == 0 && columns_ == conv.width;
+    g_is_packed_ = sizeof(T) == sizeof(U) && F::pixels == 1 && outputs_ == conv.outputs;
     if (!x_is_packed_) packed_x_.assign(rows_ * columns_ * inputs_, U());
     if (!g_is_packed_) packed_g_.assign(conv.out_height * steps_ * outputs_, U());
   }
@@ -532,7 +546,7 @@ class SampleGradient {
 
   // emit(place, sums): the gradients of kLanes weights; place counts in kernel x kernel x inputs x outputs, padded.
   template <typename Emit>
-  void run(const T* x, const T* g, Emit emit) {
+  void run(const X* x, const T* g, Emit emit) {
     if (x_is_packed_)
       x_ = reinterpret_cast<const U*>(x);
     else
@@ -557,7 +571,7 @@ class SampleGradient {
  private:
   static Index rounded_up(Index x, Index to) { return (x + to - 1) / to * to; }
 
-  void pack_x(const T* x) {
+  void pack_x(const X* x) {
     for (Index r = 0; r < rows_; ++r) {
       const Index h = r - conv_.padding;
       if (h < 0 || h >= conv_.height) continue;
@@ -565,7 +579,7 @@ class SampleGradient {
         const Index w = c - conv_.padding;
         const auto at = [&](Index w) { return w >= 0 && w < conv_.width ? x + (h * conv_.width + w) * conv_.inputs : nullptr; };
         over_channels(conv_.inputs,
-                      Packing<T>{packed_x_.data() + (r * columns_ + c) * inputs_, at(w), at(w + conv_.stride)});
+                      Packing<T, X>{packed_x_.data() + (r * columns_ + c) * inputs_, at(w), at(w + conv_.stride)});
       }
     }
     x_ = packed_x_.data();
@@ -576,7 +590,7 @@ class SampleGradient {
       for (Index step = 0; step < steps_; ++step) {
         const Index w = step * F::pixels;
         const auto at = [&](Index w) { return w < conv_.out_width ? g + (h * conv_.out_width + w) * conv_.outputs : nullptr; };
-        over_channels(conv_.outputs, Packing<T>{packed_g_.data() + (h * steps_ + step) * outputs_, at(w), at(w + 1)});
+        over_channels(conv_.outputs, Packing<T, T>{packed_g_.data() + (h * steps_ + step) * outputs_, at(w), at(w + 1)});
       }
     g_ = packed_g_.data();
   }
@@ -634,11 +648,11 @@ class SampleGradient {
 };
 
 // Adds sign(gradient of sample i), summed over i, to signs, `outputs x kernel x kernel x inputs`; NaN counts as 0.
-template <typename T>
-void sign_sums(const Convolution& conv, const T* x, const T* g, int32_t* signs) {
+template <typename X, typename T>
+void sign_sums(const Convolution& conv, const X* x, const T* g, int32_t* signs) {
 #pragma omp parallel
   {
-    SampleGradient<T> gradient(conv);
+    SampleGradient<X, T> gradient(conv);
     std::vector<int32_t> total(gradient.size());
 #pragma omp for schedule(static) nowait
     for (Index b = 0; b < conv.batch; ++b)
@@ -661,11 +675,11 @@ void sign_sums(const Convolution& conv, const T* x, const T* g, int32_t* signs) 
 }
 
 // gradients: batch x sample_gradient_size, in the order of `SampleGradient`.
-template <typename T>
-void sample_gradients(const Convolution& conv, const T* x, const T* g, float* gradients) {
+template <typename X, typename T>
+void sample_gradients(const Convolution& conv, const X* x, const T* g, float* gradients) {
 #pragma omp parallel
   {
-    SampleGradient<T> gradient(conv);
+    SampleGradient<X, T> gradient(conv);
 #pragma omp for schedule(static)
     for (Index b = 0; b < conv.batch; ++b) {
       float* to = gradients + b * gradient.size();
@@ -751,21 +765,19 @@ void average_3x3(int is_bf16, Index batch, Index height, Index width, Index chan
     average(batch, height, width, channels, static_cast<const float*>(x), static_cast<float*>(y), transposed);
 }
 
-void sign_sums(int is_bf16, const Convolution* conv, const void* x, const void* gradient, int32_t* signs) {
-  if (is_bf16)
+// x in bf16 only with a gradient in bf16
+void sign_sums(int x_is_bf16, int is_bf16, const Convolution* conv, const void* x, const void* gradient, int32_t* signs) {
+  if (x_is_bf16)
     sign_sums(*conv, static_cast<const bf16*>(x), static_cast<const bf16*>(gradient), signs);
+  else if (is_bf16)
+    sign_sums(*conv, static_cast<const float*>(x), static_cast<const bf16*>(gradient), signs);
   else
     sign_sums(*conv, static_cast<const float*>(x), static_cast<const float*>(gradient), signs);
 }
 
-Index sample_gradient_size(int is_bf16, const Convolution* conv) {
-  return is_bf16 ? SampleGradient<bf16>(*conv).size() : SampleGradient<float>(*conv).size();
-}
+Index sample_gradient_size(const Convolution* conv) { return SampleGradient<float, float>(*conv).size(); }
 
-void sample_gradients(int is_bf16, const Convolution* conv, const void* x, const void* gradient, float* gradients) {
-  if (is_bf16)
-    sample_gradients(*conv, static_cast<const bf16*>(x), static_cast<const bf16*>(gradient), gradients);
-  else
-    sample_gradients(*conv, static_cast<const float*>(x), static_cast<const float*>(gradient), gradients);
+void sample_gradients(const Convolution* conv, const float* x, const float* gradient, float* gradients) {
+  sample_gradients(*conv, x, gradient, gradients);
 }
 }

@@ -320,8 +320,9 @@ def _library() -> ctypes.CDLL | None:
     library.node_forward.argtypes = [*head, address, number, *[address] * 11]
     library.node_backward.argtypes = [*head, *[address] * 11]
     library.average_3x3.argtypes = [number, *[size] * 4, address, address, number]
-    library.sign_sums.argtypes = library.sample_gradients.argtypes = [number, *[address] * 4]
-    library.sample_gradient_size.argtypes = [number, address]
+    library.sign_sums.argtypes = [number, number, *[address] * 4]
+    library.sample_gradients.argtypes = [address] * 4
+    library.sample_gradient_size.argtypes = [address]
     for function in (
         library.node_forward,
         library.node_backward,

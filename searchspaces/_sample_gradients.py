@@ -64,12 +64,13 @@ class _Convolution(ctypes.Structure):
 def add_sample_signs(total: Tensor, x: Tensor, gradient: Tensor, geometry: Geometry) -> None:
     """Add the signs of each sample's gradient of the weight, summed over samples; NaN counts as 0.
 
-    total: int32, of the weight's shape, channels_last. Memory beside the arguments is O(weight).
+    total: int32, of the weight's shape, channels_last. Products are in the gradient's number format, to which x is
+    rounded. Memory beside the arguments is O(weight).
     """
     x, gradient = _laid_out(x, gradient)
     if _has_kernel(x, gradient, geometry):
-        conv = _convolution(x, gradient, geometry)
-        _loaded().sign_sums(_DTYPES[x.dtype], ctypes.byref(conv), _pointer(x), _pointer(gradient), _pointer(total))
+        conv, dtypes = _convolution(x, gradient, geometry), (_DTYPES[x.dtype], _DTYPES[gradient.dtype])
+        _loaded().sign_sums(*dtypes, ctypes.byref(conv), _pointer(x), _pointer(gradient), _pointer(total))
         return
     for some in _by_torch(x, gradient, geometry):
         total += (some > 0).sum(0, dtype=torch.int32) - (some < 0).sum(0, dtype=torch.int32)
@@ -80,16 +81,13 @@ def sample_gradients(x: Tensor, gradient: Tensor, geometry: Geometry) -> Tensor:
 
     Order in a row, and zeros between, are the kernel's: rows may be added to and multiplied with one another, not read.
     """
-    x, gradient = _laid_out(x, gradient)
+    x, gradient = _laid_out(x.float(), gradient.float())
     if _has_kernel(x, gradient, geometry):
         conv = _convolution(x, gradient, geometry)
-        size = _loaded().sample_gradient_size(_DTYPES[x.dtype], ctypes.byref(conv))
-        rows = torch.empty((len(x), size))
-        _loaded().sample_gradients(
-            _DTYPES[x.dtype], ctypes.byref(conv), _pointer(x), _pointer(gradient), _pointer(rows)
-        )
+        rows = torch.empty((len(x), _loaded().sample_gradient_size(ctypes.byref(conv))))
+        _loaded().sample_gradients(ctypes.byref(conv), _pointer(x), _pointer(gradient), _pointer(rows))
         return rows
-    return torch.cat([some.flatten(1).float() for some in _by_torch(x, gradient, geometry)])
+    return torch.cat([some.flatten(1) for some in _by_torch(x, gradient, geometry)])
 
 
 def _laid_out(x: Tensor, gradient: Tensor) -> tuple[Tensor, Tensor]:
@@ -98,7 +96,8 @@ def _laid_out(x: Tensor, gradient: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _has_kernel(x: Tensor, gradient: Tensor, geometry: Geometry) -> bool:
-    return geometry.has_kernel and x.dtype == gradient.dtype and _can_fuse([x], []) and _can_fuse([gradient], [])
+    is_narrower = x.dtype == torch.bfloat16 and gradient.dtype != x.dtype
+    return geometry.has_kernel and not is_narrower and _can_fuse([x], []) and _can_fuse([gradient], [])
 
 
 def _convolution(x: Tensor, gradient: Tensor, geometry: Geometry) -> _Convolution:
@@ -115,7 +114,7 @@ def _by_torch(x: Tensor, gradient: Tensor, geometry: Geometry) -> Iterator[Tenso
     G, area = geometry.groups, gradient.shape[2] * gradient.shape[3]
     at_once = max(1, _VALUES_AT_ONCE // (G * I * H * W * max(area, O // G)))
     for start in range(0, len(x), at_once):
-        own, of_output = x[start : start + at_once], gradient[start : start + at_once]
+        own, of_output = x[start : start + at_once].to(gradient.dtype), gradient[start : start + at_once]
         B = len(own)
         seen = F.unfold(own, (H, W), geometry.dilation, geometry.padding, geometry.stride)  # B x (C H W) x area
         product = of_output.reshape(B * G, O // G, area) @ seen.reshape(B * G, I * H * W, -1).transpose(1, 2)
