@@ -25,7 +25,7 @@ Loss = Callable[[Tensor, Tensor], Tensor]
 Visit = Callable[[str, Tensor, Tensor, Geometry], None]
 """(name of a weight, what goes into its layer, the gradient of what comes out); a linear layer is a 1x1 convolution."""
 
-# Samples per pass: calls weigh more with fewer, memory with more. A NAS-Bench-201 network, 64 images of 32 x 32 in fp32,
+# Samples per pass: calls weigh more with fewer, memory with more. A NAS-Bench-201 network, 64 images of 32 x 32, fp32,
 # one thread of an EPYC, 8 / 16 / 32 / 64 at once: 478 / 390 / 364 / 334 ms.
 _AT_ONCE = 64
 
