@@ -55,7 +55,7 @@ class Sizes:
         mixer_width, mixer_depth, mixes_segments: of the mixer; if asked, its first half-blocks run over segments.
         mixer_gain: at the start, how much of the mixer's embedding reaches the nodes of a graph.
         width, depth, heads, head_width, inner: of the transformer.
-        dropout: share of units that are left out in training.
+        dropout, statistics_dropout: share of units, and of statistics, that are left out in training.
     """
 
     members: int
@@ -75,6 +75,7 @@ class Sizes:
     head_width: int
     inner: int
     dropout: float
+    statistics_dropout: float
 
 
 class Linear(nn.Module):
@@ -169,6 +170,7 @@ class Mixer(nn.Module):
         super().__init__()
         members, width = sizes.members, sizes.mixer_width
         self.shape = (sizes.segments, sizes.segment_width)
+        self.dropout = Dropout(sizes.statistics_dropout)
         self.cut = Linear(members, sizes.statistics, sizes.segments * sizes.segment_width, rng)
         self.embed = BayesianLinear(members, sizes.segment_width, width, rng)
         tokens, first = (sizes.segments, 4 * sizes.segments) if sizes.mixes_segments else (None, 4 * width)
@@ -180,7 +182,9 @@ class Mixer(nn.Module):
         self.norm = LayerNorm(members, width)
 
     def forward(self, statistics: Tensor, noise: torch.Generator) -> Tensor:
-        x = self.cut(statistics).unflatten(-1, self.shape)  # members x n x segments x segment_width
+        x = self.cut(self.dropout(statistics, noise)).unflatten(
+            -1, self.shape
+        )  # members x n x segments x segment_width
         x = self.embed(x, noise)
         for block in self.blocks:
             x = block(x, noise)

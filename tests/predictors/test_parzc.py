@@ -55,6 +55,7 @@ SIZES = Sizes(
     head_width=8,
     inner=16,
     dropout=0.1,
+    statistics_dropout=0.5,
 )
 
 
