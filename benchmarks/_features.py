@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import sys
 from collections.abc import Iterator, Sequence
 from functools import cached_property
@@ -67,23 +68,36 @@ class Features:
         return Columns(SCORES, np.array(rows, dtype=np.float64).reshape(len(rows), len(SCORES)))
 
     def layers(self, architectures: Sequence[Architecture]) -> Layers:
-        """Every statistic of `STATISTICS` in the slots of the supernet."""
+        """Every statistic of `STATISTICS` in the places of the supernet."""
         place = {slot: i for i, slot in enumerate(self._slots)}
         values = np.full((len(architectures), len(place), len(STATISTICS)), np.nan)
         for row, architecture in enumerate(architectures):
             layers = self._known[architecture.text]["layers"]
             for column, name in enumerate(STATISTICS):
                 for slot, value in layers.get(name, {}).items():
-                    values[row, place[slot], column] = value
+                    values[row, place[self._place(slot)], column] = value
         return Layers(self._slots, STATISTICS, values)
 
     @cached_property
     def _slots(self) -> tuple[str, ...]:
-        """Names of all layers with weights that a network of the space may have: those of the supernet."""
+        """Places of all layers with weights that a network of the space may have: those of the supernet."""
         from torch import nn
 
         named = self.space.reduced().supernet().named_modules()
-        return tuple(name for name, layer in named if isinstance(layer, nn.Conv2d | nn.Linear))
+        names = (self._place(name) for name, layer in named if isinstance(layer, nn.Conv2d | nn.Linear))
+        return tuple(dict.fromkeys(names))
+
+    def _place(self, layer: str) -> str:
+        """A layer's name without the option that it belongs to: the options of a decision are in the same place.
+
+        With a slot for every option, ParZC ranks worse by .013 to .04 of tau at 78 labels of NAS-Bench-201.
+        """
+        return self._options.sub("", layer)
+
+    @cached_property
+    def _options(self) -> re.Pattern[str]:
+        options = {option for decision in self.space.decisions for option in decision.options}
+        return re.compile("|".join(re.escape(option) for option in sorted(options, key=len, reverse=True)))
 
     @cached_property
     def _known(self) -> dict[str, dict[str, dict[str, dict[str, float]]]]:
