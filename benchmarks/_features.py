@@ -108,7 +108,7 @@ class Features:
         """Named by the sources that scores depend on, and by what is scored."""
         scoring = Path(predictors.zerocost.__file__).parent
         networks = Path(searchspaces.__file__).parent
-        names = ("_harness", "_jacobians", "_labelled", "_passes", *SCORES, *STATISTICS)
+        names = ("_harness", "_jacobians", "_labelled", "_networks", "_passes", *SCORES, *STATISTICS)
         files = [scoring / f"{name}.py" for name in sorted(set(names))]
         files += [networks / f"{name}.py" for name in ("_cell_networks", "_layers", self.space.name)]
         identity = repr((self.space.name, self.space.config, IMAGES, SEED, SCORES, STATISTICS)).encode()

@@ -8,7 +8,7 @@ from typing import Any
 from nas.evaluators import level_of
 from nas.plugins import registry
 from nas.resources import DatasetInfo, Objective
-from nas.scoring import is_scored
+from nas.scoring import is_scored, proxies_of
 from nas.spec import JobSpec, Level, PluginRef
 from searchspaces import ConfigError, DataError, Plugin, SpecError, UnknownPlugin, Violation
 
@@ -36,6 +36,7 @@ def admit(
     spec = _resolve_dataset(spec, datasets, embedded, found)
     for kind, field, ref in _references(spec):
         _check_plugin(kind, field, ref, found)
+    found += _check_scoring(spec)
     if spec.supernet.from_job and supernet_of is not None:
         found += _check_origin(spec, spec.supernet.from_job, supernet_of(spec.supernet.from_job))
     if not any(violation.field.startswith("evaluator") for violation in found):
@@ -57,6 +58,33 @@ def _check_origin(spec: JobSpec, origin: str, known: JobSpec | None) -> list[Vio
         for field, mine, theirs in pairs
         if mine != theirs
     ]
+
+
+def _check_scoring(spec: JobSpec) -> list[Violation]:
+    """Proxies that have a score of their own, each named once; a pool where one is chosen from."""
+    names = [ref.name for ref in spec.scoring.proxies]
+    found = []
+    for number, ref in enumerate(spec.scoring.proxies):
+        field = f"scoring.proxies.{number}"
+        if ref.name in registry("proxies") and not is_scored(ref):
+            parts = ", ".join(proxies_of([ref]).keys() - {ref.name})
+            found.append(Violation(field, repr(ref.name), f"a proxy of single networks; name its parts: {parts}"))
+        elif names.index(ref.name) < number:
+            found.append(Violation(field, repr(ref.name), "every proxy once"))
+    if names and not spec.scoring.pool and _chooses_from_pool(spec.searcher):
+        allowed = f"the size of the pool that {spec.searcher.name} chooses from, such as 500, since proxies score it"
+        found.append(Violation("scoring.pool", "0", allowed))
+    return found
+
+
+def _chooses_from_pool(ref: PluginRef) -> bool:
+    """Whether a searcher, or one that it holds, chooses from a pool; one that is wrong is refused elsewhere."""
+    try:
+        plugin = registry("searchers")[ref.name]
+        held = getattr(plugin.configure(ref.config), "searcher", None)
+    except (UnknownPlugin, ConfigError):
+        return False
+    return bool(plugin.flags.get("pool")) or (isinstance(held, PluginRef) and _chooses_from_pool(held))
 
 
 def metric_levels(spec: JobSpec) -> dict[str, Level]:

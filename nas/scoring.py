@@ -4,26 +4,29 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from nas.streams import stream
-from predictors.encoding import Columns
+from predictors.costs import REGISTRY as COSTS
+from predictors.encoding import Columns, Layers
+from predictors.ranking import rank_vote
 from predictors.zerocost import REGISTRY, Proxy, ProxyContext, Scored, Vote
-from searchspaces import Architecture, NASError, SearchSpace
+from searchspaces import Architecture, MeasurementError, NASError, SearchSpace
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
     from nas.datasets import Dataset
-    from nas.spec import PluginRef
+    from nas.spec import Constraint, PluginRef
     from nas.tasks import Task
 
 FREE = ("live_params", "live_flops")
@@ -225,7 +228,9 @@ def _score_shared(architecture: Architecture) -> ScoredArchitecture:
 
 
 class Scores:
-    """What is known of architectures for free: costs, and proxies where there are any; computed when first asked for.
+    """What is known of architectures before they are measured: costs, bounds on them, and proxies where there are any.
+
+    Proxies are run when they are first asked for, or were run before; what is asked for does not depend on that.
 
     Args:
         space: whose architectures are scored.
@@ -233,6 +238,8 @@ class Scores:
         context: what the proxies have in common; made when the first architecture is scored.
         scored: the space whose networks are scored, where that is not `space`: see `SearchSpace.reduced`.
         pool: architectures that were scored before, with the score of every proxy (None where undefined).
+        bounds: constraints; those on costs known on paper are held against an architecture.
+        seed: of pools that are drawn.
     """
 
     def __init__(
@@ -243,41 +250,98 @@ class Scores:
         *,
         scored: SearchSpace | None = None,
         pool: Mapping[Architecture, Mapping[str, float | None]] | None = None,
+        bounds: Sequence[Constraint] = (),
+        seed: int = 0,
     ) -> None:
-        self.space, self._scored, self._context = space, scored or space, context
-        self.proxies = dict(proxies or {})
+        self.space, self.seed = space, seed
+        self.proxies, self.pool = dict(proxies or {}), tuple(pool or ())
+        self._scored, self._context = scored or space, context
         self._own = tuple(name for name, proxy in self.proxies.items() if not isinstance(proxy, Vote))
-        self.pool = tuple(pool or ())
         self._known = {architecture.digest: scores for architecture, scores in (pool or {}).items()}
-        self._made: ProxyContext | None = None
-        self.seconds = 0.0
+        self._in_pool = frozenset(self._known)
+        self._layers: dict[str, npt.NDArray[np.float32]] = {}
+        paper = {b.metric for b in bounds if b.metric in COSTS and not COSTS[b.metric].flags["measured"]}
+        self._bounds = [(bound, COSTS[bound.metric](None, space, "cpu")) for bound in bounds if bound.metric in paper]
 
-    @property
-    def names(self) -> tuple[str, ...]:
-        """Names of the columns."""
-        return (*FREE, *self._own)
+    def pool_of(self, name: str, size: int) -> list[Architecture]:
+        """At most `size` distinct architectures to choose from: those that were scored before, else uniform ones."""
+        rng = stream(self.seed, "pool", name)
+        drawn = self.pool[:size] or [self.space.sample(rng) for _ in range(size)]
+        return list(dict.fromkeys(drawn))
 
-    def has(self, architecture: Architecture) -> bool:
-        """Whether nothing has to be run to score it."""
-        return not self._own or architecture.digest in self._known
+    def is_free(self, architecture: Architecture) -> bool:
+        """Whether its scores cost nothing: there are no proxies, or it is of the pool."""
+        return not self._own or architecture.digest in self._in_pool
+
+    def violation(self, architecture: Architecture) -> float:
+        """Summed relative violation of the bounds on costs that are known on paper; 0 when all hold."""
+        try:
+            return sum(bound.violation(cost.measure(architecture).value) for bound, cost in self._bounds)
+        except MeasurementError:
+            return 0.0
+
+    def learn(self, architecture: Architecture, scores: Mapping[str, float]) -> None:
+        """Take over the scores of an architecture that was measured; a proxy that is missing was undefined."""
+        if self._own and architecture.digest not in self._known:
+            self._known[architecture.digest] = {name: scores.get(name) for name in self._own}
 
     def proxy_scores(self, architecture: Architecture) -> Mapping[str, float | None]:
         """The score of every proxy; None where it is undefined."""
         if self._own and architecture.digest not in self._known:
-            began = time.perf_counter()
-            if self._made is None:
-                assert self._context is not None, "proxies come with what they have in common"
-                self._made = self._context()
-            scored = _score(self._scored, architecture, self.proxies, self._made).scores
-            self._known[architecture.digest] = {name: score.value for name, score in scored.items()}
-            self.seconds += time.perf_counter() - began
+            self._run(architecture)
         return self._known.get(architecture.digest, {})
 
     def __call__(self, architectures: Sequence[Architecture]) -> Columns:
-        """One row per architecture, higher better; NaN where a proxy is undefined."""
-        rows = []
+        """One row per architecture, higher better: `FREE`, then every proxy; NaN where a proxy is undefined."""
+        names, rows = (*FREE, *self._own), []
         for architecture in architectures:
             counts, scores = self.space.counts(architecture, live=True), self.proxy_scores(architecture)
             found = [scores.get(name) for name in self._own]
             rows.append([counts.params, counts.flops, *(np.nan if value is None else value for value in found)])
-        return Columns(self.names, np.array(rows, dtype=np.float64).reshape(len(rows), len(self.names)))
+        return Columns(names, np.array(rows, dtype=np.float64).reshape(len(rows), len(names)))
+
+    def vote(self, architectures: Sequence[Architecture]) -> npt.NDArray[np.float64]:
+        """A rank among these by size and every proxy together, higher better."""
+        columns = self(architectures)
+        return rank_vote([columns.values[:, columns.names.index(name)] for name in (FREE[0], *self._own)])
+
+    @property
+    def has_layers(self) -> bool:
+        """Whether some proxy has a statistic of every layer."""
+        return bool(self._layered)
+
+    def layers(self, architectures: Sequence[Architecture]) -> Layers:
+        """The statistic of every layer by every proxy that has one, in the slots of the supernet."""
+        for architecture in architectures:
+            if architecture.digest not in self._layers:
+                self._run(architecture)
+        values = [self._layers[architecture.digest] for architecture in architectures]
+        shape = (len(values), len(self._slots), len(self._layered))
+        return Layers(tuple(self._slots), self._layered, np.array(values, dtype=np.float64).reshape(shape))
+
+    def _run(self, architecture: Architecture) -> None:
+        scored = _score(self._scored, architecture, self.proxies, self._made).scores
+        self._known[architecture.digest] = {name: score.value for name, score in scored.items()}
+        if self._layered:
+            values = np.full((len(self._slots), len(self._layered)), np.nan, dtype=np.float32)
+            for column, name in enumerate(self._layered):
+                for layer, value in scored[name].layers.items():
+                    if layer in self._slots:
+                        values[self._slots[layer], column] = value
+            self._layers[architecture.digest] = values
+
+    @cached_property
+    def _made(self) -> ProxyContext:
+        assert self._context is not None, "proxies come with what they have in common"
+        return self._context()
+
+    @cached_property
+    def _layered(self) -> tuple[str, ...]:
+        return tuple(name for name in self._own if name in REGISTRY and REGISTRY[name].flags["layers"])
+
+    @cached_property
+    def _slots(self) -> dict[str, int]:
+        from torch import nn
+
+        named = self._scored.supernet().named_modules()
+        return {n: i for i, n in enumerate(n for n, layer in named if isinstance(layer, nn.Conv2d | nn.Linear))}

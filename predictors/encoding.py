@@ -110,6 +110,13 @@ class KnownLayers(Protocol):
         """One row per architecture, in the order given; equal slots and statistics every time."""
 
 
+def every_block(space: SearchSpace) -> tuple[Block, ...]:
+    """All encodings that a space has: without the graph where one decision stands on several edges."""
+    drawn = space.graph(space.extremes().largest).edges(data=True)
+    decisions = [data["decision"] for _, _, data in drawn]
+    return (*BLOCKS, "graph") if len(set(decisions)) == len(decisions) else BLOCKS
+
+
 class SpaceEncoder:
     """Encodings that follow from a space alone, and what else is known.
 

@@ -2,7 +2,7 @@
 
 A plug-in's `create(config, space, objectives)` gives a `Searcher`. Flags: `multi_objective`, `replicates` (it may ask
 for a known architecture again), `ranks` (it ranks candidates before they are measured: `create` takes a
-`nas.scoring.Scores` as well, and makes do with costs where it is None).
+`nas.scoring.Scores` as well, and makes do with costs where it is None), `pool` (it chooses from a pool of them).
 """
 
 from __future__ import annotations

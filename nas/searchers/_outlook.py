@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property
 
 import numpy as np
@@ -16,8 +16,7 @@ from nas.spec import PluginRef, Ref
 from nas.streams import stream
 from predictors.costs import REGISTRY as COSTS
 from predictors.costs import Cost
-from predictors.encoding import BLOCKS, SpaceEncoder
-from predictors.ranking import rank_vote
+from predictors.encoding import SpaceEncoder, every_block
 from predictors.surrogates import REGISTRY as PREDICTORS
 from predictors.surrogates import Prediction, Predictor
 from searchspaces import Architecture, Config, ConfigError, MeasurementError, Rng, SearchSpace, UnknownPlugin
@@ -53,9 +52,11 @@ class Outlook:
     """Expected losses of candidates, one column per objective.
 
     Costs that are known on paper are what they are. What is learned is ranked by the predictor once `labels`
-    architectures were measured, and until then by a vote of the scores; a measured cost by FLOPs.
+    architectures were measured, and until then by a vote of size and of every proxy of the job; a measured cost by
+    FLOPs. Candidates that break a bound on such costs come last, and so do those that look like what broke a bound
+    when it was measured.
 
-    Holds nothing that the history does not say: predictors are fitted on its first records, a multiple of `refit`.
+    Holds nothing that the history does not say: predictors are fitted anew at every `refit`-th record.
     """
 
     def __init__(
@@ -71,7 +72,20 @@ class Outlook:
         With `rng`, what a predictor says is a sample of what it thinks possible (Thompson sampling), else its mean.
         """
         columns = [self._column(number, history, architectures, rng) for number in range(len(self.objectives))]
-        return np.stack(columns, axis=1)
+        found = np.stack(columns, axis=1)
+        broken = self.broken(history, architectures)
+        behind = found.max(axis=0, initial=0.0) + np.ptp(found, axis=0) + 1.0
+        found[broken > 0] = behind * (1 + broken[broken > 0, None])
+        return found
+
+    def broken(self, history: History, architectures: Sequence[Architecture]) -> Floats:
+        """By how much each breaks the bounds, as far as can be known; 0 where it is thought to hold them."""
+        known = np.array([self.scores.violation(architecture) for architecture in architectures])
+        return np.asarray(known + (known == 0) * self._likely(history, architectures))
+
+    def has_learned(self, history: History) -> bool:
+        """Whether the predictor ranks, and no longer the vote."""
+        return self._size(sum(_is_finished(record) for record in history.settled)) > 0
 
     def _column(self, number: int, history: History, asked: Sequence[Architecture], rng: Rng | None) -> Floats:
         objective = self.objectives[number]
@@ -81,55 +95,75 @@ class Outlook:
                 return np.array([sign * self._paper[number].measure(architecture).value for architecture in asked])
             except MeasurementError:
                 return np.zeros(len(asked))
-        predictor = self._predictor(number, history)
+        direction = -sign
+        known = [record for record in history.settled if _is_finished(record)]
+        predictor = self._predictor(number, history, known, lambda r: direction * r.values[number] if r.values else 0.0)
         if predictor is None:
             if objective.level == "cost":
                 return np.array([sign * self.space.counts(architecture, live=True).flops for architecture in asked])
-            return -self._voted(asked)
+            return -self.scores.vote(asked)
         expected: Prediction = predictor.predict(asked)
         drawn = 0.0 if rng is None else expected.std * rng.standard_normal(len(asked))
         return -(expected.mean + drawn)
 
-    def _predictor(self, number: int, history: History) -> Predictor | None:
-        """The one fitted on all but the newest records of this objective; None while there are too few."""
-        known = [r for r in history.settled if r.state is EvaluationState.FINISHED and r.values is not None]
-        size = len(known) // self.config.refit * self.config.refit
-        if size < self.config.labels:
+    def _likely(self, history: History, asked: Sequence[Architecture]) -> Floats:
+        """1 for candidates that the predictor puts nearer to what broke a bound when measured than to what held it."""
+        known = [r for r in history.settled if _is_finished(r) or self._broke_unseen(r)]
+        if not any(self._broke_unseen(record) for record in known):
+            return np.zeros(len(asked))
+        predictor = self._predictor(-1, history, known, lambda record: -record.violation)
+        if predictor is None:
+            return np.zeros(len(asked))
+        held = np.array([record.violation == 0 for record in known])
+        of_known = predictor.predict([record.architecture for record in known]).mean
+        if not held.any() or held.all():
+            return np.zeros(len(asked))
+        limit = (of_known[held].mean() + of_known[~held].mean()) / 2
+        return np.asarray(predictor.predict(asked).mean < limit, dtype=np.float64)
+
+    def _broke_unseen(self, record: Record) -> bool:
+        """Whether a record broke a bound that could not be known before."""
+        return record.violation > 0 and self.scores.violation(record.architecture) == 0
+
+    def _predictor(
+        self, number: int, history: History, known: Sequence[Record], value: Callable[[Record], float]
+    ) -> Predictor | None:
+        """The one fitted on all but the newest of these records; None while there are too few."""
+        size = self._size(len(known))
+        if size == 0:
             return None
         key = (id(history), size)
         if number not in self._fitted or self._fitted[number][0] != key:
-            self._fitted[number] = (key, self._fit(number, known[max(0, size - self.config.fitted) : size]))
+            self._fitted[number] = (key, self._fit(number, known[max(0, size - self.config.fitted) : size], value))
         return self._fitted[number][1]
 
-    def _fit(self, number: int, known: Sequence[Record]) -> Predictor:
+    def _size(self, num_known: int) -> int:
+        """How many of the known records a predictor is fitted on; 0 while there are too few."""
+        config = self.config
+        return 0 if num_known < config.labels else num_known - (num_known - config.labels) % config.refit
+
+    def _fit(self, number: int, known: Sequence[Record], value: Callable[[Record], float]) -> Predictor:
         ref = self.config.predictor
         predictor = PREDICTORS[ref.name](ref.config, self._encoder)
-        sign = 1.0 if self.objectives[number].direction == "max" else -1.0
-        values = [sign * record.values[number] for record in known if record.values is not None]
         rng = stream(len(known), "outlook", number)
-        return predictor.fit([record.architecture for record in known], values, rng=rng)
-
-    def _voted(self, asked: Sequence[Architecture]) -> Floats:
-        """A rank by scores alone, higher better: the predictor's own where it needs no labels, else by all scores."""
-        if self._unlabelled is not None:
-            return self._unlabelled.predict(asked).mean
-        return rank_vote(list(self.scores(asked).values.T))
-
-    @cached_property
-    def _unlabelled(self) -> Predictor | None:
-        ref = self.config.predictor
-        predictor = PREDICTORS[ref.name](ref.config, self._encoder)
-        return None if predictor.min_labels else predictor.fit([], [], rng=stream(0, "outlook"))
+        return predictor.fit([record.architecture for record in known], [value(record) for record in known], rng=rng)
 
     @cached_property
     def _encoder(self) -> SpaceEncoder:
-        return SpaceEncoder(self.space, (*BLOCKS, "graph"), scores=self.scores)
+        uses = PREDICTORS[self.config.predictor.name].flags["uses"]
+        reads_layers = isinstance(uses, tuple) and "layers" in uses and self.scores.has_layers
+        layers = self.scores.layers if reads_layers else None
+        return SpaceEncoder(self.space, every_block(self.space), scores=self.scores, layers=layers)
 
     @cached_property
     def _paper(self) -> dict[int, Cost]:
         """The objectives that are costs known on paper."""
         costs = {n: o.metric for n, o in enumerate(self.objectives) if o.level == "cost" and o.metric in COSTS}
         return {n: COSTS[m](None, self.space, "cpu") for n, m in costs.items() if not COSTS[m].flags["measured"]}
+
+
+def _is_finished(record: Record) -> bool:
+    return record.state is EvaluationState.FINISHED and record.values is not None
 
 
 def best_by_weight(losses: Floats, count: int, rng: Rng) -> list[int]:

@@ -50,7 +50,7 @@ class ModelBased(Searcher):
         """Up to `n` new architectures; see `Searcher.ask`."""
         if n == 0:
             return []
-        is_starting = len(history.losses()) < self.config.labels
+        is_starting = not self.outlook.has_learned(history)
         wanted = (n + 1) // 2 if is_starting else n
         parents = [] if is_starting else self._incumbents(history)
         candidates = self._candidates(parents, history, rng)
@@ -72,15 +72,20 @@ class ModelBased(Searcher):
         return [finished[i].architecture for i in dict.fromkeys(rows)]
 
     def _candidates(self, parents: Sequence[Architecture], history: History, rng: Rng) -> list[Architecture]:
-        """New architectures in their live form: of the pool, near the incumbents, and anywhere; not all unscored."""
-        scores = self.outlook.scores
+        """New ones: of the pool, near the incumbents and anywhere, in their live form; few that proxies have to score.
+
+        What is known to break a bound is left out while something else is left.
+        """
+        scores, pool = self.outlook.scores, self.outlook.scores.pool
         found = [near for parent in parents for near in self.space.neighbours(parent)]
         found += [self.space.sample(rng) for _ in range(self.config.samples)]
-        live = dict.fromkeys(live_form(self.space, architecture) for architecture in [*scores.pool, *found])
-        new = [architecture for architecture in live if not history.has_seen(architecture)]
-        fresh = [architecture for architecture in new if not scores.has(architecture)]
-        left_out = {fresh[i] for i in rng.permutation(len(fresh))[self.config.unscored :]}
-        return [architecture for architecture in new if architecture not in left_out]
+        of_pool = [pool[i] for i in rng.permutation(len(pool))[: self.config.samples]]
+        distinct = dict.fromkeys([*of_pool, *(live_form(self.space, architecture) for architecture in found)])
+        new = [architecture for architecture in distinct if not history.has_seen(architecture)]
+        holding = [architecture for architecture in new if scores.violation(architecture) == 0] or new
+        dear = [architecture for architecture in holding if not scores.is_free(architecture)]
+        left_out = {dear[i] for i in rng.permutation(len(dear))[self.config.unscored :]}
+        return [architecture for architecture in holding if architecture not in left_out]
 
     def _filled(self, proposals: list[Proposal], history: History, n: int, rng: Rng) -> list[Proposal]:
         taken = {made.digest for made in proposals}

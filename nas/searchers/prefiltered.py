@@ -15,7 +15,6 @@ from nas.resources import Objective, Proposal
 from nas.scoring import Scores
 from nas.searchers._searcher import Searcher
 from nas.searchers._wrapping import Wrapper, WrappingConfig
-from nas.streams import stream
 from searchspaces import Architecture, Plugin, Rng, SearchSpace
 
 
@@ -26,7 +25,7 @@ class PrefilteredConfig(WrappingConfig):
     pool: int = Field(
         400,
         ge=16,
-        le=1_000_000,
+        le=10_000,
         description="Uniform architectures that stand for the space, where the job scored none.",
     )
 
@@ -60,9 +59,7 @@ class Prefiltered(Wrapper):
 
     @cached_property
     def _pool(self) -> list[Architecture]:
-        rng = stream(0, "prefiltered", "pool")
-        drawn = self.outlook.scores.pool[: self.num_drawn] or [self.space.sample(rng) for _ in range(self.num_drawn)]
-        return list(dict.fromkeys(drawn))
+        return self.outlook.scores.pool_of("prefiltered", self.num_drawn)
 
 
 def _dominating(pool: npt.NDArray[np.float64], losses: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
@@ -84,5 +81,5 @@ PLUGIN = Plugin(
     source="Abdelfattah et al. (2021), Zero-Cost Proxies for Lightweight NAS, arXiv 2101.08134",
     create=create,
     Config=PrefilteredConfig,
-    flags={"multi_objective": True, "replicates": False, "ranks": True},
+    flags={"multi_objective": True, "replicates": False, "ranks": True, "pool": True},
 )

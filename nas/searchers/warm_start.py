@@ -14,7 +14,6 @@ from nas.searchers._outlook import best_by_weight
 from nas.searchers._searcher import Searcher, proposal
 from nas.searchers._wrapping import Wrapper, WrappingConfig
 from nas.spec import PluginRef, Ref
-from nas.streams import stream
 from searchspaces import Architecture, Plugin, Rng, SearchSpace
 
 
@@ -63,9 +62,8 @@ class WarmStart(Wrapper):
 
     @cached_property
     def _pool(self) -> list[Architecture]:
-        rng = stream(0, "warm start", "pool")
-        drawn = self.outlook.scores.pool or [self.space.sample(rng) for _ in range(self.num_drawn)]
-        return list(dict.fromkeys(drawn))
+        scores = self.outlook.scores
+        return scores.pool_of("warm_start", max(self.num_drawn, len(scores.pool)))
 
 
 def create(
@@ -81,5 +79,5 @@ PLUGIN = Plugin(
     source="Abdelfattah et al. (2021), Zero-Cost Proxies for Lightweight NAS, arXiv 2101.08134",
     create=create,
     Config=WarmStartConfig,
-    flags={"multi_objective": True, "replicates": False, "ranks": True},
+    flags={"multi_objective": True, "replicates": False, "ranks": True, "pool": True},
 )

@@ -105,7 +105,9 @@ def preflight(spec: JobSpec, *, bench: Workbench | None = None) -> PreflightRepo
     if limit and epoch_seconds * epochs > _TRAINING_SHARE * limit:
         epochs = max(1, min(epochs, int(_TRAINING_SHARE * limit / epoch_seconds)))
         notes.append(f"budget.wall_time leaves half its time, {epochs} of {spec.budget.epochs} epochs, for training")
-    seconds = _phase_seconds(spec, bench, timing.pass_seconds, epochs=epochs, passes=passes)
+    scoring = _time_scoring(spec, bench)
+    notes += scoring.undefined
+    seconds = _phase_seconds(spec, bench, timing.pass_seconds, scoring.seconds, epochs=epochs, passes=passes)
     return PreflightReport(
         space_size=bench.space.size(),
         costs=survey.ranges(),
@@ -298,7 +300,7 @@ def _time_steps(spec: JobSpec, bench: Workbench, at_once: int) -> _Timing:
 
 
 def _phase_seconds(
-    spec: JobSpec, bench: Workbench, pass_seconds: float, *, epochs: int, passes: int
+    spec: JobSpec, bench: Workbench, pass_seconds: float, scoring: float, *, epochs: int, passes: int
 ) -> dict[str, float]:
     """Expected seconds by phase, from the time of a step of one path; a forward pass costs a third of it."""
     num_train, num_valid = len(bench.dataset.train), len(bench.dataset.valid)
@@ -306,7 +308,6 @@ def _phase_seconds(
     shared = needs_supernet(spec.evaluator)
     training = getattr(EVALUATORS[spec.evaluator.name].configure(spec.evaluator.config), "training", None)
     each = per_image / 3 * num_valid + per_image * num_train * (training.epochs if training else 0)
-    scoring = _scoring_seconds(spec, bench)
     return {
         Phase.SCORE: scoring * spec.scoring.pool,
         Phase.SUPERNET: per_image * num_train * epochs * passes if shared and not spec.supernet.from_job else 0.0,
@@ -316,19 +317,29 @@ def _phase_seconds(
     }
 
 
-def _scoring_seconds(spec: JobSpec, bench: Workbench) -> float:
-    """Seconds that the job's proxies take for one architecture."""
+class _Scoring(NamedTuple):
+    """Seconds of the proxies for one architecture; those without a score of any that was tried, and why."""
+
+    seconds: float
+    undefined: list[str]
+
+
+def _time_scoring(spec: JobSpec, bench: Workbench) -> _Scoring:
     from nas.scoring import proxies_of, score_many
 
     proxies = proxies_of(spec.scoring.proxies)
     if not proxies:
-        return 0.0
-    drawn = [bench.space.sample(stream(spec.seed, "preflight", "scored", i)) for i in range(_SCORED)]
-    began, times = time.perf_counter(), []
-    for _ in score_many(scored_space(bench), drawn, proxies, scoring_context(bench)):
+        return _Scoring(0.0, [])
+    rng = stream(spec.seed, "preflight", "scored")
+    drawn = [bench.space.extremes().largest, *(bench.space.sample(rng) for _ in range(_SCORED))]
+    began, times, errors = time.perf_counter(), list[float](), dict[str, list[str | None]]()
+    for found in score_many(scored_space(bench), drawn, proxies, scoring_context(bench)):
         times.append(time.perf_counter() - began)
+        for name, score in found.scores.items():
+            errors.setdefault(name, []).append(score.error)
         began = time.perf_counter()
-    return statistics.median(times)
+    undefined = [f"{name} has no score of any network that was tried: {e[0]}" for name, e in errors.items() if all(e)]
+    return _Scoring(statistics.median(times), undefined)
 
 
 def describe(report: PreflightReport) -> Sequence[str]:

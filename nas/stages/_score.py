@@ -36,7 +36,7 @@ class ScoreStage:
 
         spec, bench = context.spec, context.bench
         start: int = context.unit.payload["start"]
-        part = pool(spec, bench.space)[start : start + _PER_UNIT]
+        part = pool_part(spec, bench.space, start)
         proxies, began, told = proxies_of(spec.scoring.proxies), time.monotonic(), 0.0
         scored: list[list[object]] = []
         failures = 0
@@ -60,10 +60,11 @@ class ScoreStage:
         )
 
 
-def pool(spec: JobSpec, space: SearchSpace) -> list[Architecture]:
-    """The uniform architectures that are scored before the search; fewer than asked where some are drawn twice."""
-    rng = stream(spec.seed, "scoring", "pool")
-    return list(dict.fromkeys(space.sample(rng) for _ in range(spec.scoring.pool)))
+def pool_part(spec: JobSpec, space: SearchSpace, start: int) -> list[Architecture]:
+    """The uniform architectures that one unit scores; fewer than its share where some are drawn twice."""
+    rng = stream(spec.seed, "scoring", "pool", start)
+    size = min(_PER_UNIT, spec.scoring.pool - start)
+    return list(dict.fromkeys(space.sample(rng) for _ in range(size)))
 
 
 def scored_space(bench: Workbench) -> SearchSpace:
@@ -95,5 +96,12 @@ def scores_of(bench: Workbench, view: JobView) -> Scores:
     for result in view.results(Phase.SCORE):
         for text, scores in result["scored"]:
             known[bench.space.parse(text)] = scores
-    proxies = proxies_of(bench.spec.scoring.proxies)
-    return Scores(bench.space, proxies, lambda: scoring_context(bench), pool=known, scored=scored_space(bench))
+    return Scores(
+        bench.space,
+        proxies_of(bench.spec.scoring.proxies),
+        lambda: scoring_context(bench),
+        scored=scored_space(bench),
+        pool=known,
+        bounds=bench.spec.bounds(),
+        seed=bench.spec.seed,
+    )

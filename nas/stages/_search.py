@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from nas.evaluators import REGISTRY as EVALUATORS
@@ -184,7 +185,7 @@ class Search:
         """An outcome with its costs and proxies, held against the constraints on what was measured."""
         scored = () if outcome.error else self.scored(architecture)
         measurements = (*price.measurements, *outcome.measurements, *scored)
-        wanted = {o.metric for o in self.history.objectives if o.level == "proxy"} - {m.metric for m in measurements}
+        wanted = self.needed_proxies - {m.metric for m in measurements}
         error = outcome.error or (f"{', '.join(sorted(wanted))} is not defined for this network" if wanted else None)
         violation = self.pricing.violation((*outcome.measurements, *scored))
         state = EvaluationState.INFEASIBLE if violation > 0 else EvaluationState.FINISHED
@@ -196,6 +197,13 @@ class Search:
             error=error,
             seconds=outcome.seconds,
         )
+
+    @cached_property
+    def needed_proxies(self) -> set[str]:
+        """Proxies that an objective or a constraint names: without them nothing is measured."""
+        spec = self.context.spec
+        named = {o.metric for o in self.history.objectives} | {bound.metric for bound in spec.bounds()}
+        return named & {ref.name for ref in spec.scoring.proxies}
 
     def scored(self, architecture: Architecture) -> tuple[Measurement, ...]:
         """What the job's proxies say of an architecture; one that is not defined says nothing."""
@@ -215,6 +223,9 @@ class Search:
         self.history.extend(settled, self.context.bench.space)
         for evaluation in settled:
             self.cursor = evaluation.commit or self.cursor
+            if evaluation.state is EvaluationState.FINISHED:
+                known = {m.metric: m.value for m in evaluation.measurements if m.fidelity.level == "proxy"}
+                self.scores.learn(self.context.bench.space.parse(evaluation.proposal.text), known)
             self.num_failed += evaluation.state is EvaluationState.FAILED
             only_priced = all(m.fidelity.level == "cost" for m in evaluation.measurements)
             infeasible = evaluation.state is EvaluationState.INFEASIBLE

@@ -15,7 +15,7 @@ from nas.spec import JobSpec
 from nas.stages._search import free_costs
 from nas.streams import stream
 from nas.trust import trust_report as report_of
-from predictors.encoding import BLOCKS, Columns, SpaceEncoder
+from predictors.encoding import Columns, SpaceEncoder, every_block
 from predictors.ranking import rank_vote
 from predictors.surrogates import REGISTRY as PREDICTORS
 from searchspaces import REGISTRY as SPACES
@@ -78,7 +78,10 @@ def trust_report(view: JobView, spec: JobSpec) -> TrustReport:
         if all(f"{metric}@cost" in c.values for c in rows)
     }
     truth = np.array([c.values[_TRUTH] for c in rows])
-    rankers |= _fused(spec, rows, truth, {**rankers, **{name: free[name] for name in FREE if name in free}})
+    costs = {name: free[name] for name in FREE if name in free}
+    rankers |= _fused(spec, rows, truth, {**costs, **{name.partition("@proxy")[0]: rankers[name] for name in rankers}})
+    voters = [costs[name] for name in FREE[:1] if name in costs] + list(_proxies(rows).values())
+    rankers |= {"vote": rank_vote(voters)} if len(voters) > 1 else {}
     report = report_of(truth, rankers, free, seed=spec.seed, provenance=_provenance(view, spec, rows))
     if not trains(spec):
         return report
@@ -97,7 +100,7 @@ def _proxies(rows: Sequence[Candidate]) -> dict[str, Floats]:
 
 
 def _fused(spec: JobSpec, rows: Sequence[Candidate], truth: Floats, known: Mapping[str, Floats]) -> dict[str, Floats]:
-    """What can be made of all that is known: a vote of it, and the predictor on labels of the other networks.
+    """What the predictor makes of all that is known and of labels of the other networks.
 
     Every network is predicted by what the predictor learned on nine tenths of the networks that do not hold it.
     """
@@ -111,7 +114,7 @@ def _fused(spec: JobSpec, rows: Sequence[Candidate], truth: Floats, known: Mappi
     def scores(architectures: Sequence[Architecture]) -> Columns:
         return columns._replace(values=columns.values[[place[architecture] for architecture in architectures]])
 
-    predictor = PREDICTORS[_PREDICTOR](None, SpaceEncoder(space, (*BLOCKS, "graph"), scores=scores))
+    predictor = PREDICTORS[_PREDICTOR](None, SpaceEncoder(space, every_block(space), scores=scores))
     folds = stream(spec.seed, "trust", "folds").permutation(len(rows)) % _FOLDS
     expected = np.zeros(len(rows))
     for fold in range(_FOLDS):
@@ -119,7 +122,7 @@ def _fused(spec: JobSpec, rows: Sequence[Candidate], truth: Floats, known: Mappi
         rng = stream(spec.seed, "trust", "fused", fold)
         predictor.fit([audited[i] for i in outside], truth[outside], rng=rng)
         expected[inside] = predictor.predict([audited[i] for i in inside]).mean
-    return {"vote": rank_vote(list(known.values())), "fused (cross-validated)": expected}
+    return {"fused (cross-validated)": expected}
 
 
 def _provenance(view: JobView, spec: JobSpec, rows: Sequence[Candidate]) -> Provenance:

@@ -52,6 +52,6 @@ def _scored(proxy: Proxy, passes: Passes) -> Scored:
         score = passes.timed(lambda: proxy.score(passes))
     except ProxyUndefined as error:
         return Scored(None, passes.seconds, error=str(error))
-    except RuntimeError as error:  # of torch: an input too small for a kernel, no memory ...
+    except (RuntimeError, ValueError) as error:  # of torch: an input too small for a kernel, no memory ...
         return Scored(None, passes.seconds, error=f"{type(error).__name__}: {error}")
     return Scored(score.value, passes.seconds, dict(score.layers))

@@ -64,7 +64,7 @@ def labelled_pass(network: nn.Module, batches: Sequence[Batch], loss: Loss, reco
     found = Labelled()
     jacobians: list[Tensor] = []
     channels: list[dict[str, Tensor]] = []
-    norms = _noted(network) if "variances" in records else {}
+    norms = _noted(network, batches[0].inputs.device) if "variances" in records else {}
     variances: list[dict[str, Tensor]] = []
     for number, batch in enumerate(batches if records - {"codes"} else batches[:1]):
         inputs = batch.inputs.detach().requires_grad_("jacobian" in records)
@@ -129,17 +129,16 @@ def _watch(name: str, products: dict[str, Tensor]) -> Callable[[nn.Module, tuple
     return hook
 
 
-def _noted(network: nn.Module) -> dict[str, nn.BatchNorm2d]:
+def _noted(network: nn.Module, device: torch.device) -> dict[str, nn.BatchNorm2d]:
     """The normalisations, whose running statistics will be those of the last batch: torch computes them anyway."""
     found = {name: layer for name, layer in network.named_modules() if isinstance(layer, nn.BatchNorm2d)}
     for norm in found.values():
-        note_variance(norm)
+        note_variance(norm, device)
     return found
 
 
-def note_variance(norm: nn.BatchNorm2d) -> None:
+def note_variance(norm: nn.BatchNorm2d, device: torch.device) -> None:
     """From now on `running_var` is the unbiased variance of the last batch."""
-    device = next((tensor.device for tensor in (norm.weight, norm.running_var) if tensor is not None), None)
     norm.momentum, norm.track_running_stats = 1.0, True
     norm.running_mean = torch.zeros(norm.num_features, device=device)
     norm.running_var = torch.ones(norm.num_features, device=device)

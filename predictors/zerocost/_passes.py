@@ -60,8 +60,12 @@ class Passes:
     # --- for passes of their own -------------------------------------------------------------------------------------
 
     def copy(self) -> nn.Module:
-        """A copy in training mode, to be changed at will."""
-        return copy.deepcopy(self.network).train()
+        """A copy in training mode, but for what draws at random; to be changed at will."""
+        network = copy.deepcopy(self.network).train()
+        for module in network.modules():
+            if isinstance(module, nn.modules.dropout._DropoutNd):
+                module.eval()
+        return network
 
     def generator(self, name: str) -> torch.Generator:
         """The stream `name` of the context's seed, on the CPU."""

@@ -51,7 +51,7 @@ class Zen(Proxy):
         moved = x + self.config.step * passes.noise(f"zen step {repeat}", *shape)
         norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
         for norm in norms:
-            note_variance(norm)
+            note_variance(norm, x.device)
         seen: list[tuple[Tensor, list[nn.BatchNorm2d]]] = []
         with torch.no_grad(), watched(passes.blocks(network), lambda y: seen.append((y, _that_ran(norms)))):
             network(x)

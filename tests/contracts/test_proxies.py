@@ -6,9 +6,11 @@ from collections.abc import Callable
 from functools import cache
 
 import pytest
+import torch
+from torch import nn
 
 from nas.testing._proxies import check_leaves_network, check_proxy, example_context, scored_together
-from predictors.zerocost import REGISTRY, Passes, Proxy, Score, Scored, Vote, score_architecture
+from predictors.zerocost import REGISTRY, Passes, Proxy, Score, Scored, Vote, score_architecture, score_network
 from searchspaces import REGISTRY as SPACES
 from searchspaces import Architecture, Config, ContractViolation, Plugin, SearchSpace
 
@@ -70,9 +72,18 @@ def test_what_fails_in_one_proxy_leaves_the_others_alone() -> None:
     assert scored["l2_norm"].value is not None
 
 
+def test_layers_that_draw_at_random_are_quiet_and_the_random_state_is_kept() -> None:
+    space = space_of("nasbench201")
+    network = nn.Sequential(space.build(whole(space)), nn.Dropout(0.5))
+    proxies, before = {name: REGISTRY[name]() for name in ("grad_norm", "synflow", "gradsign")}, torch.get_rng_state()
+    first, second = (score_network(network, proxies, example_context(space)) for _ in range(2))
+    assert [first[name].value for name in proxies] == [second[name].value for name in proxies]
+    assert torch.equal(before, torch.get_rng_state())
+
+
 class Broken(Proxy):
     def score(self, passes: Passes) -> Score:
-        raise RuntimeError("shapes do not fit")
+        raise ValueError("shapes do not fit")
 
 
 class Greedy(Proxy):

@@ -130,3 +130,47 @@ def test_a_batch_that_does_not_fit_is_measured_in_halves(
     else:
         assert f"parts of at most {fits} samples" in preflight(spec, bench=bench).notes[-1]
     assert torch.get_num_threads() == threads
+
+
+def test_scoring_names_proxies_of_single_networks_once_and_a_pool_where_one_is_chosen_from() -> None:
+    twice = [
+        "swap",
+        {"name": "swap", "config": {"repeats": 8}},
+        "az_nas",
+        "nosuch",
+        {"name": "zen", "config": {"images": 0}},
+    ]
+    wrong = refused({**SMALL, "scoring": {"proxies": twice}, "searcher": "warm_start"})
+    assert set(wrong) == {
+        *(f"scoring.proxies.{number}" for number in (1, 2, 3)), "scoring.proxies.4.config.images", "scoring.pool",
+    }  # fmt: skip
+    assert "az_expressivity" in wrong["scoring.proxies.2"]
+    held = {"name": "assisted", "config": {"searcher": {"name": "warm_start"}}}
+    assert set(refused({**SMALL, "scoring": {"proxies": ["jacov"]}, "searcher": held})) == {"scoring.pool"}
+
+
+def test_an_objective_may_name_a_proxy_that_the_job_scores() -> None:
+    mapping = {**SMALL, "scoring": {"proxies": ["jacov"]}, "objectives": {"jacov": "max", "params": "min"}}
+    _, objectives = admit(mapping, datasets={})
+    assert [objective.key for objective in objectives] == ["jacov@proxy", "params@cost"]
+    assert set(refused({**mapping, "scoring": {}})) == {"objectives.jacov"}
+
+
+def test_a_held_searcher_or_predictor_that_does_not_exist_is_refused() -> None:
+    config = {"searcher": {"name": "nosuch"}, "predictor": {"name": "gp", "config": {"colour": 1}}}
+    wrong = refused({**SMALL, "searcher": {"name": "assisted", "config": config}})
+    assert set(wrong) == {"searcher.config.searcher", "searcher.config.predictor"}
+    assert "nosuch" in wrong["searcher.config.searcher"]
+
+
+def test_preflight_says_which_proxies_have_no_score_here_and_expects_their_time() -> None:
+    mapping = {
+        **SMALL,
+        "space": {"name": "macro", "config": {"width": 0.25}},
+        "dataset": {"name": "digits", "config": {"limit": 60}},
+    }
+    mapping |= {"scoring": {"proxies": ["gradsign", "l2_norm"], "images": 4, "pool": 40}, "evaluator": "standalone"}
+    report = preflight(JobSpec.from_mapping(mapping))
+    assert [note for note in report.notes if note.startswith("gradsign has no score")]
+    assert not [note for note in report.notes if note.startswith("l2_norm")]
+    assert report.phase_seconds["SCORE"] > 0

@@ -1,0 +1,140 @@
+"""Searchers that rank before they measure: with bounds, with proxies, with pools, and after a restart."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from nas.history import History, Record
+from nas.resources import EvaluationState, Objective
+from nas.scoring import Scores
+from nas.searchers import REGISTRY, Searcher, make_searcher
+from nas.searchers._outlook import Outlook, OutlookConfig, best_by_weight
+from nas.spec import PluginRef, parse_constraint
+from nas.streams import stream
+from predictors.zerocost import Passes, Proxy, ProxyContext, Score
+from searchspaces import REGISTRY as SPACES
+from searchspaces import Architecture, SearchSpace
+
+RANKING = [name for name in REGISTRY if REGISTRY[name].flags.get("ranks")]
+ACCURACY = Objective(metric="accuracy", level="supernet", direction="max")
+PARAMS = Objective(metric="params", level="cost", direction="min")
+
+
+class Size(Proxy):
+    """The number of parameters, as slowly as a proxy is."""
+
+    runs = False
+    calls = 0
+
+    def score(self, passes: Passes) -> Score:
+        type(self).calls += 1
+        return Score(float(sum(p.numel() for p in passes.network.parameters())))
+
+
+@pytest.fixture
+def space() -> SearchSpace:
+    settings = {"input_shape": (1, 8, 8), "num_classes": 4, "channels": 2, "cells_per_stage": 1}
+    return SPACES["nasbench201"](settings)
+
+
+def context() -> ProxyContext:
+    from nas.testing._proxies import example_context
+
+    return example_context(SPACES["nasbench201"]({"input_shape": (1, 8, 8), "num_classes": 4}), images=2)
+
+
+def accuracy(space: SearchSpace, architecture: Architecture) -> float:
+    """Grows with size, but not only."""
+    bits = space.encode(architecture)
+    weights = stream(1, "truth").normal(size=len(bits))
+    return float(np.log(space.counts(architecture, live=True).params) + 0.1 * weights @ bits)
+
+
+def run(searcher: Searcher, space: SearchSpace, scores: Scores, *, wanted: int, most: int = 400) -> History:
+    """A search that prices what is proposed, and evaluates what holds the bounds."""
+    history = History([ACCURACY])
+    while len(history.losses()) < wanted and history.num_proposals < most:
+        for made in searcher.ask(history, 8, stream(0, "ask", history.num_proposals)):
+            architecture = space.parse(made.text)
+            broken = scores.violation(architecture)
+            state = EvaluationState.INFEASIBLE if broken else EvaluationState.FINISHED
+            values = None if broken else (accuracy(space, architecture),)
+            history.add(Record(history.num_proposals, architecture, state, values, violation=broken, memo=made.memo))
+    return history
+
+
+@pytest.mark.parametrize("name", RANKING)
+def test_a_bound_on_a_cost_is_kept_by_most_proposals(name: str, space: SearchSpace) -> None:
+    sizes = np.sort([space.counts(space.sample(stream(0, i))).params for i in range(200)])
+    scores = Scores(space, bounds=[parse_constraint(f"params <= {sizes[len(sizes) // 4]}")])
+    history = run(make_searcher(PluginRef(name=name), space, [ACCURACY], scores), space, scores, wanted=48)
+    assert len(history.losses()) >= 48
+    # uniform sampling keeps a bound at the lower quartile in one of four proposals
+    assert history.num_proposals <= 3 * 48
+
+
+@pytest.mark.parametrize("name", RANKING)
+def test_a_fresh_object_proposes_the_same_when_there_are_proxies(name: str, space: SearchSpace) -> None:
+    objectives, pool = [ACCURACY, PARAMS], {space.sample(stream(0, i)): {"size": float(i)} for i in range(30)}
+
+    def fresh() -> Searcher:
+        scores = Scores(space, {"size": Size()}, context, pool=pool)
+        config = {"labels": 8, "refit": 4} if name != "warm_start" else {"searcher": {"name": "random"}}
+        return make_searcher(PluginRef(name=name, config=config), space, objectives, scores)
+
+    kept, history = fresh(), History(objectives)
+    for _ in range(5):
+        rng_names = ("ask", history.num_proposals)
+        proposals = kept.ask(history, 4, stream(0, *rng_names))
+        assert [p.digest for p in proposals] == [p.digest for p in fresh().ask(history, 4, stream(0, *rng_names))]
+        for made in proposals:
+            architecture = space.parse(made.text)
+            values = (accuracy(space, architecture), float(space.counts(architecture).params))
+            history.add(Record(history.num_proposals, architecture, EvaluationState.FINISHED, values))
+
+
+def test_the_predictor_ranks_from_the_labels_on_and_learns_anew_at_every_refit(space: SearchSpace) -> None:
+    outlook = Outlook(OutlookConfig(labels=10, refit=4), space, [ACCURACY], None)
+    assert [outlook._size(known) for known in (0, 9, 10, 13, 14, 17, 18)] == [0, 0, 10, 10, 14, 14, 18]
+
+
+def test_before_labels_every_proxy_of_the_job_has_a_vote(space: SearchSpace) -> None:
+    pool = {space.sample(stream(3, i)): {"size": float(-i)} for i in range(12)}
+    plain, voting = Scores(space), Scores(space, {"size": Size()}, context, pool=pool)
+    architectures = list(pool)
+    assert list(np.argsort(plain.vote(architectures))) != list(np.argsort(voting.vote(architectures)))
+    params = [space.counts(architecture, live=True).params for architecture in architectures]
+    assert np.array_equal(np.argsort(np.argsort(params)), np.argsort(np.argsort(plain.vote(architectures))))
+
+
+def test_what_broke_a_bound_when_it_was_measured_is_put_behind(space: SearchSpace) -> None:
+    history, config = History([ACCURACY]), OutlookConfig(labels=20, refit=4)
+    drawn = list(dict.fromkeys(space.sample(stream(5, i)) for i in range(80)))
+    limit = float(np.median([accuracy(space, a) for a in drawn]))
+    for number, architecture in enumerate(drawn[:60]):
+        value = accuracy(space, architecture)
+        state = EvaluationState.INFEASIBLE if value > limit else EvaluationState.FINISHED
+        history.add(Record(number, architecture, state, (value,), violation=max(0.0, value - limit)))
+    broken = Outlook(config, space, [ACCURACY], None).broken(history, drawn[60:]) > 0
+    truly = np.array([accuracy(space, a) > limit for a in drawn[60:]])
+    assert (broken == truly).mean() >= 0.8
+
+
+def test_what_a_measured_candidate_scored_is_not_run_again(space: SearchSpace) -> None:
+    scores, architecture = Scores(space, {"size": Size()}, context), space.extremes().largest
+    scores.learn(architecture, {"size": 5.0})
+    before = Size.calls
+    assert scores.proxy_scores(architecture) == {"size": 5.0}
+    assert Size.calls == before
+
+
+def test_pools_differ_between_seeds_of_a_job_and_not_between_objects(space: SearchSpace) -> None:
+    first, again, other = (Scores(space, seed=seed).pool_of("warm_start", 20) for seed in (0, 0, 1))
+    assert first == again
+    assert first != other
+
+
+def test_the_best_by_weight_of_one_objective_are_the_best() -> None:
+    losses = stream(0, "losses").normal(size=(30, 1))
+    assert best_by_weight(losses, 5, stream(0)) == [int(i) for i in np.argsort(losses[:, 0])[:5]]
