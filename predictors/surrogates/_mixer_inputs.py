@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Literal
 
 import numpy as np
@@ -11,9 +12,13 @@ import torch
 
 from predictors.encoding import Columns, DesignMatrix, Encoded, Graphs, Layers
 from predictors.surrogates._mixer import Inputs, relations
+from predictors.surrogates._structure import path_statistics
 
 Floats = npt.NDArray[np.float64]
 Scaling = Literal["log", "min_max"]
+
+PATHS = "path_statistics"
+"""The block that `with_paths` adds."""
 
 _FAR = 5.0  # deviations from the mean at which a statistic is cut: logarithms of what is nearly zero lie far out
 
@@ -27,7 +32,7 @@ class MixerInputs:
         scaling: `log`: logarithms of absolute values, every slot on its own column, mean 0 and deviation 1 over the
             fitted, 0 and a column that says so where there is no layer. `min_max`: as ParZC has it, from 0 to 1 over
             the layers of an architecture, packed to the front.
-        blocks: which blocks are facts, beside the scores; without graphs all are.
+        blocks: which blocks are facts, beside the scores and what `with_paths` adds; without graphs all are.
         reads_graphs, reads_facts: whether graphs and facts are read at all.
 
     Raises:
@@ -47,7 +52,7 @@ class MixerInputs:
         self._statistics, self._scaling = tuple(statistics), scaling
         self._shape = fitted.graphs.adjacency.shape[1:] if fitted.graphs is not None and reads_graphs else (0, 0)
         self.num_labels = fitted.graphs.num_labels if fitted.graphs is not None and reads_graphs else 0
-        chosen = [name for name in fitted.blocks if name in blocks or not self.num_labels]
+        chosen = [name for name in fitted.blocks if name in (*blocks, PATHS) or not self.num_labels]
         self._blocks = tuple(chosen if reads_facts else ())
         self._reads_scores = reads_facts and fitted.scores is not None
         self._slots = None if fitted.layers is None else (fitted.layers.slots, fitted.layers.statistics)
@@ -61,7 +66,7 @@ class MixerInputs:
         """The tensors of `asked`.
 
         Raises:
-            ValueError: it is of another kind than what was fitted on: other slots, or graphs of another size.
+            ValueError: it is of another kind than what was fitted on: other blocks, slots, or graphs of another size.
         """
         n = len(asked)
         facts = self._design(self._facts_of(asked)) if self._design is not None else np.zeros((n, 0))
@@ -74,6 +79,8 @@ class MixerInputs:
         return Inputs(torch.from_numpy(self._layers(asked)).float(), torch.from_numpy(facts).float(), labels, related)
 
     def _facts_of(self, encoded: Encoded) -> Encoded:
+        if any(name not in encoded.blocks for name in self._blocks) or (self._reads_scores and not encoded.scores):
+            raise ValueError("blocks or scores that were learned from are missing here; use the same encoder.")
         scores = encoded.scores if self._reads_scores else None
         return Encoded(len(encoded), {name: encoded.blocks[name] for name in self._blocks}, scores)
 
@@ -112,6 +119,13 @@ class MixerInputs:
         scaled = np.clip((np.where(defined, logs, self._mean) - self._mean) / self._deviation, -_FAR, _FAR)
         present = defined.any(axis=2).astype(np.float64)
         return np.concatenate([scaled.reshape(len(values), -1), present], axis=1)
+
+
+def with_paths(encoded: Encoded) -> Encoded:
+    """With one more block where graphs are known: what lies on their paths, see `path_statistics`."""
+    if encoded.graphs is None:
+        return encoded
+    return replace(encoded, blocks={**encoded.blocks, PATHS: path_statistics(encoded.graphs)})
 
 
 def packed(values: Floats) -> Floats:

@@ -13,7 +13,7 @@ differentiable Kendall tau (see `predictors.ranking_loss`). Without graphs, or w
 - The mixer mixes segments and starts silent, its embedding grows as it proves to be of use, and half of the statistics
   are left out in every step. Without both, statistics of small networks cost .02 of tau at 78 labels and .03 at 20
   instead of gaining .02 and .01 (NAS-Bench-201, four seeds, 1,000 others, beside five scores).
-- What else is known (scores, counts of operations) is one more token of the transformer.
+- What else is known (scores, counts of operations, what lies on paths) is one more token of the transformer.
 - The loss counts the sign of a pair, not its gap. Targets are normal scores.
 - Several narrow networks are trained at once and averaged, with several draws of their Bayesian weights.
 
@@ -145,9 +145,11 @@ class ParZC(Predictor):
         import torch
 
         from predictors.surrogates._mixer import Network
+        from predictors.surrogates._mixer_inputs import with_paths
 
-        self._fitted, self._inputs = known, self._inputs_for(known)
-        inputs, wanted = self._inputs(known), torch.from_numpy(targets).float()
+        self._fitted = with_paths(known)
+        self._inputs = self._inputs_for(self._fitted)
+        inputs, wanted = self._inputs(self._fitted), torch.from_numpy(targets).float()
         noise, self._seed = _generator(rng), int(rng.integers(2**63))
         self._network = Network(self._sizes(inputs), noise)
         with torch.enable_grad():
@@ -222,9 +224,11 @@ class ParZC(Predictor):
     # --- predicting --------------------------------------------------------------------------------------------------
 
     def _predict(self, asked: Encoded) -> Prediction:
+        from predictors.surrogates._mixer_inputs import with_paths
+
         if self._inputs is None:
             raise RuntimeError("nothing was fitted yet; call `fit` first.")
-        outputs = (self._outputs(self._inputs(asked)) - self._center) * self._stretch
+        outputs = (self._outputs(self._inputs(with_paths(asked))) - self._center) * self._stretch
         return Prediction(outputs.mean(dim=0).numpy(), outputs.std(dim=0, correction=0).numpy())
 
     def _outputs(self, inputs: Inputs) -> Tensor:

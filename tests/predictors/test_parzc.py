@@ -27,7 +27,7 @@ from predictors.surrogates._mixer import (
     Sizes,
     relations,
 )
-from predictors.surrogates._mixer_inputs import MixerInputs, packed
+from predictors.surrogates._mixer_inputs import MixerInputs, packed, with_paths
 from searchspaces import REGISTRY as SPACES
 from searchspaces import Architecture, CheckpointError, ConfigError
 
@@ -170,6 +170,16 @@ def test_graphs_tell_the_bits_and_blocks_stand_in_where_there_are_none() -> None
     assert facts(WITH_GRAPH) == facts(("counts", "graph")) < facts(BLOCKS)
 
 
+def test_what_lies_on_the_paths_of_a_graph_is_a_fact() -> None:
+    encoded = encoder(("graph",))(drawn(20))
+    found = [with_paths(encoded), encoded]
+    views = [
+        MixerInputs(known, statistics=(), scaling="log", blocks=(), reads_graphs=True, reads_facts=True)(known)
+        for known in found
+    ]
+    assert views[0].facts.shape[1] > views[1].facts.shape[1] == 1
+
+
 def test_statistics_that_are_not_known_are_refused_by_name() -> None:
     with pytest.raises(ValueError, match="synflow are not known of these layers; there are grad_norm, snip"):
         fitted({"statistics": ["synflow"]}, encoder())
@@ -296,9 +306,15 @@ def test_nothing_fitted_is_not_saved(tmp_path: Path) -> None:
 def test_another_encoder_than_it_was_fitted_with_is_refused(tmp_path: Path) -> None:
     predictor = fitted({}, encoder())
     predictor.save(tmp_path / "parzc.safetensors")
-    for blind in (encoder(with_layers=False), encoder(BLOCKS)):
+    blind = (
+        encoder(with_layers=False),
+        encoder(BLOCKS),
+        encoder(("graph",)),
+        SpaceEncoder(SPACE, WITH_GRAPH, layers=layers),
+    )
+    for encode in blind:
         with pytest.raises(ValueError, match="use the same encoder"):
-            type(predictor).load(tmp_path / "parzc.safetensors", blind).predict(drawn(3))
+            type(predictor).load(tmp_path / "parzc.safetensors", encode).predict(drawn(3))
 
 
 @settings(max_examples=5)
