@@ -19,6 +19,7 @@ _RECTIFIERS = (
     *(F.relu6, F.hardtanh, F.leaky_relu, F.gelu, F.silu, F.hardswish),  # ReLU6 is a hardtanh from 0 to 6
 )
 """What lets through what is positive."""
+_CONVOLUTIONS = (F.conv2d, torch.conv2d)
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 
@@ -39,7 +40,7 @@ class Labelled:
             of all, `images x channels`.
         jacobian: of the sum of an image's logits by its pixels, `images x inputs`.
         codes: of the first batch, K = sum over rectifications of c c' + (1 - c)(1 - c)', c 1 where a unit is active,
-            `batch x batch`.
+            `batch x batch`. A rectification counts once for every convolution that reads it, as if each had its own.
         variances: for every batch normalisation that ran, the unbiased variance of each channel, mean over batches.
     """
 
@@ -68,9 +69,11 @@ def labelled_pass(network: nn.Module, batches: Sequence[Batch], loss: Loss, reco
     variances: list[dict[str, Tensor]] = []
     for number, batch in enumerate(batches if records - {"codes"} else batches[:1]):
         inputs = batch.inputs.detach().requires_grad_("jacobian" in records)
-        seen = Rectifications(lambda y: _add_codes(found, y)) if "codes" in records and number == 0 else nullcontext()
-        with torch.enable_grad(), _Channels(network, active="channels" in records) as products, seen:
+        codes = _Codes() if "codes" in records and number == 0 else None
+        with torch.enable_grad(), _Channels(network, active="channels" in records) as products, codes or nullcontext():
             logits = network(inputs)
+        if codes is not None:
+            found.codes = codes.kernel()
         if "jacobian" in records:
             jacobians.append(torch.autograd.grad(logits.sum(), inputs, retain_graph=True)[0].flatten(1))
         if records & {"gradients", "channels"}:
@@ -145,13 +148,6 @@ def note_variance(norm: nn.BatchNorm2d, device: torch.device) -> None:
     norm.num_batches_tracked = torch.zeros((), dtype=torch.long, device=device)
 
 
-def _add_codes(found: Labelled, rectified: Tensor) -> None:
-    active = (rectified.detach() > 0).flatten(1).float()  # batch x units
-    sums = active.sum(1)
-    agreeing = 2 * active @ active.T + (active.shape[1] - sums[:, None] - sums[None, :])
-    found.codes = agreeing if found.codes is None else found.codes + agreeing
-
-
 class Rectifications(TorchFunctionMode):
     """Inside, `seen` is shown what every rectification gives, in the order in which they run."""
 
@@ -164,3 +160,31 @@ class Rectifications(TorchFunctionMode):
         if func in _RECTIFIERS:
             self._seen(result)
         return result
+
+
+class _Codes(Rectifications):
+    """Counts for each two images the units that are active, or not, for both."""
+
+    def __init__(self) -> None:
+        super().__init__(self._add)
+        self._found: list[tuple[Tensor, Tensor, int]] = []
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
+        if func in _CONVOLUTIONS and args:
+            known = next((i for i, (output, _, _) in enumerate(self._found) if output is args[0]), None)
+            if known is not None:
+                output, agreeing, readers = self._found[known]
+                self._found[known] = (output, agreeing, readers + 1)
+        return super().__torch_function__(func, types, args, kwargs)
+
+    def kernel(self) -> Tensor | None:
+        """The sum over all rectifications, `batch x batch`; None where there was none."""
+        if not self._found:
+            return None
+        return torch.stack([agreeing * max(1, readers) for _, agreeing, readers in self._found]).sum(0)
+
+    def _add(self, rectified: Tensor) -> None:
+        active = (rectified.detach() > 0).flatten(1).float()  # batch x units
+        sums = active.sum(1)
+        agreeing = 2 * active @ active.T + (active.shape[1] - sums[:, None] - sums[None, :])
+        self._found.append((rectified, agreeing, 0))
