@@ -175,7 +175,7 @@ class _Codes(Rectifications):
             if known is not None:
                 output, agreeing, readers = self._found[known]
                 self._found[known] = (output, agreeing, readers + 1)
-        return super().__torch_function__(func, types, args, kwargs)
+        return super().__torch_function__(func, types, args, kwargs)  # type: ignore[no-untyped-call]
 
     def kernel(self) -> Tensor | None:
         """The sum over all rectifications, `batch x batch`; None where there was none."""

@@ -12,7 +12,8 @@ from nas.searchers import REGISTRY, Searcher, make_searcher
 from nas.searchers._outlook import Outlook, OutlookConfig, best_by_weight
 from nas.spec import PluginRef, parse_constraint
 from nas.streams import stream
-from predictors.zerocost import Passes, Proxy, ProxyContext, Score
+from predictors.zerocost import REGISTRY as PROXIES
+from predictors.zerocost import Passes, Proxy, ProxyContext, Score, score_architecture
 from searchspaces import REGISTRY as SPACES
 from searchspaces import Architecture, SearchSpace
 
@@ -138,3 +139,18 @@ def test_pools_differ_between_seeds_of_a_job_and_not_between_objects(space: Sear
 def test_the_best_by_weight_of_one_objective_are_the_best() -> None:
     losses = stream(0, "losses").normal(size=(30, 1))
     assert best_by_weight(losses, 5, stream(0)) == [int(i) for i in np.argsort(losses[:, 0])[:5]]
+
+
+def test_predictors_that_read_layers_are_given_the_statistics_of_the_jobs_proxies(space: SearchSpace) -> None:
+    proxies = {name: PROXIES[name]() for name in ("l2_norm", "snip", "jacov")}
+    scores, drawn = Scores(space, proxies, context), [space.sample(stream(7, i)) for i in range(3)]
+    layers = scores.layers(drawn)
+    assert layers.statistics == ("l2_norm", "snip")
+    assert layers.values.shape == (3, len(layers.slots), 2)
+    alone = score_architecture(space, drawn[0], {"snip": proxies["snip"]}, context())["snip"].layers
+    found = {slot: layers.values[0, i, 1] for i, slot in enumerate(layers.slots)}
+    assert {slot for slot, value in found.items() if not np.isnan(value)} == set(alone)
+    assert all(np.isclose(found[slot], value, rtol=1e-4) for slot, value in alone.items())
+    reading = Outlook(OutlookConfig(predictor=PluginRef(name="parzc")), space, [ACCURACY], scores)
+    assert reading._encoder(drawn).layers is not None
+    assert Outlook(OutlookConfig(), space, [ACCURACY], scores)._encoder(drawn).layers is None
