@@ -205,7 +205,7 @@ class ParZC(Predictor):
         from predictors.ranking_loss import diff_kendall
 
         config, n = self._settings, len(wanted)
-        batches = max(1, round(n / config.batch_size))
+        batches = max(1, min(round(n / config.batch_size), n // 2))  # no batch without a pair
         optimizer = torch.optim.Adam(network.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
         cosine = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=batches * config.epochs)
         network.train()

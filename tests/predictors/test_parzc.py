@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from predictors.encoding import BLOCKS, Block, Columns, Encoded, Encoder, Layers, SpaceEncoder
@@ -318,6 +318,8 @@ def test_another_encoder_than_it_was_fitted_with_is_refused(tmp_path: Path) -> N
 
 
 @settings(max_examples=5)
+@example(count=7, batch_size=2)
+@example(count=11, batch_size=2)
 @given(count=st.integers(2, 40), batch_size=st.integers(2, 40))
 def test_every_batch_holds_a_pair(count: int, batch_size: int) -> None:
     predictor = fitted({"epochs": 1, "batch_size": batch_size}, encoder(with_layers=False), count)
