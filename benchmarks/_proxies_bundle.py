@@ -17,6 +17,7 @@ from nas.datasets import REGISTRY as DATASETS
 from nas.scoring import proxy_context
 from nas.streams import stream
 from nas.tasks import REGISTRY as TASKS
+from nas.training import choose_device, choose_dtype
 from predictors.zerocost import REGISTRY, ProxyContext, Vote, score_architecture
 from searchspaces import Architecture, SearchSpace
 
@@ -28,7 +29,9 @@ def figures(*, architectures: int, images: int) -> dict[str, Value]:
     space = searchspaces.REGISTRY["nasbench201"]({"input_shape": (3, 32, 32), "num_classes": 10})
     dataset = DATASETS["cifar10"]({"path": str(data_file("cifar10_small.npz")), "variant": "small"})
     task = TASKS["classification"]({}, dataset)
-    context = proxy_context(dataset, task, images=images, seed=SEED, device=torch.device("cpu"))
+    device = choose_device("auto")
+    in_bf16 = choose_dtype("auto", device, space.input_shape) == torch.bfloat16
+    context = proxy_context(dataset, task, images=images, seed=SEED, device=device, low_precision=in_bf16)
     every = {name: REGISTRY[name]() for name in REGISTRY}
     proxies = {name: proxy for name, proxy in every.items() if not isinstance(proxy, Vote)}
     together, passes, alone = 0.0, 0.0, dict.fromkeys(every, 0.0)

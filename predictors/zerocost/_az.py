@@ -35,7 +35,7 @@ def _features(passes: Passes) -> list[Tensor]:
 
 
 def _run(passes: Passes) -> list[Tensor]:
-    network = kaiming_weights(passes.copy(), passes.generator("az_nas weights"))
+    network = kaiming_weights(passes.to_reinitialise(), passes.generator("az_nas weights"))
     features: list[Tensor] = []
     inputs = passes.noise("az_nas input", _IMAGES, *passes.context.example.shape[1:])
     with torch.enable_grad(), watched(passes.blocks(network), features.append):

@@ -67,6 +67,14 @@ class Passes:
                 module.eval()
         return network
 
+    def as_initialised(self) -> nn.Module:
+        """A copy that passes share: its weights stay; hooks are to be removed."""
+        return self._once("copy", self.copy)
+
+    def to_reinitialise(self) -> nn.Module:
+        """A copy that passes share which draw all its weights anew first; hooks are to be removed."""
+        return self._once("copy to reinitialise", self.copy)
+
     def generator(self, name: str) -> torch.Generator:
         """The stream `name` of the context's seed, on the CPU."""
         text = f"{self.context.seed}/{name}".encode()  # a checksum, since torch reads 32 bits of a seed
@@ -110,7 +118,7 @@ class Passes:
         return self._made[name]  # type: ignore[return-value]
 
     def _labelled(self) -> Labelled:
-        return labelled_pass(self.copy(), self.context.batches, self.context.loss, self._records)
+        return labelled_pass(self.as_initialised(), self.context.batches, self.context.loss, self._records)
 
     def _signs(self) -> dict[str, Tensor]:
         context = self.context

@@ -10,6 +10,8 @@ from predictors.zerocost._proxy import Proxy, Score, finite, properties
 from searchspaces import Config, Plugin
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from predictors.zerocost._passes import Passes
 
 
@@ -39,13 +41,28 @@ class EznasA(Proxy):
         inputs, labels = passes.noise("eznas_a", *shape), passes.context.labels
         drawn = torch.randint(int(labels.max()) + 1, shape[:1], generator=passes.generator("eznas_a labels"))
         batch = Batch(inputs, drawn.to(labels.device))
-        gradients = labelled_pass(passes.copy(), [batch], passes.context.loss, frozenset({"gradients"})).gradients
+        gradients = labelled_pass(
+            passes.as_initialised(), [batch], passes.context.loss, frozenset({"gradients"})
+        ).gradients
         layers = {
-            name: float(torch.linalg.slogdet(gradient.sign().float())[1].sigmoid().norm())
+            name: float(_determinants(gradient.sign()).abs().log().sigmoid().norm())
             for name, gradient in gradients.items()
             if gradient.ndim == 4 and bool((gradient != 0).any())
         }
         return Score(finite(sum(layers.values()), "a gradient is not finite"), layers)
+
+
+def _determinants(filters: Tensor) -> Tensor:
+    """Of every k x k filter, `outputs x inputs`; written out where factorising each costs more than the pass."""
+    import torch
+
+    found: Tensor
+    if filters.shape[-1] != 3:
+        found = torch.linalg.det(filters)
+        return found
+    rows = filters.unbind(-2)
+    found = (rows[0] * torch.linalg.cross(rows[1], rows[2])).sum(-1)
+    return found
 
 
 def _create(config: Config) -> EznasA:

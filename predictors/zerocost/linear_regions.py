@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 class LinearRegionsConfig(Config):
     """Settings of `linear_regions`."""
 
-    lines: int = Field(4, ge=1, le=1024, description="Lines, each between two images.")
+    lines: int = Field(2, ge=1, le=1024, description="Lines, each between two images.")
     points: int = Field(12, ge=2, le=4096, description="Points looked at on each line, its ends included.")
 
 
@@ -50,7 +50,7 @@ class LinearRegions(Proxy):
             switches.append((active[:, 1:] != active[:, :-1]).sum())
 
         with torch.no_grad(), Rectifications(seen):
-            passes.copy()((starts + along * (ends - starts)).flatten(0, 1))
+            passes.as_initialised()((starts + along * (ends - starts)).flatten(0, 1))
         if not switches:
             raise ProxyUndefined("the network has no rectification whose activity could be counted.")
         return Score(1.0 + float(torch.stack(switches).sum()) / lines)

@@ -11,6 +11,7 @@ from searchspaces import Config, Plugin, ProxyUndefined
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
+    from torch.utils.hooks import RemovableHandle
 
     from predictors.zerocost._passes import Passes
 
@@ -35,9 +36,9 @@ class Meco(Proxy):
         import torch
         from torch import nn
 
-        network, layers = passes.copy(), dict[str, float]()
+        network, layers = passes.as_initialised(), dict[str, float]()
 
-        def watch(name: str) -> None:
+        def watch(name: str, layer: nn.Module) -> RemovableHandle:
             def seen(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
                 rows = output[0].flatten(1).double()
                 rows = rows - rows.mean(1, keepdim=True)
@@ -45,14 +46,16 @@ class Meco(Proxy):
                 unit = torch.where(norms > 0, rows / norms, 0.0)
                 layers[name] = float(torch.linalg.eigvalsh(unit @ unit.T)[0])
 
-            network.get_submodule(name).register_forward_hook(seen)
+            return layer.register_forward_hook(seen)
 
-        for name, module in network.named_modules():
-            if isinstance(module, nn.Conv2d):
-                watch(name)
+        handles = [watch(name, layer) for name, layer in network.named_modules() if isinstance(layer, nn.Conv2d)]
         channels, side = passes.context.example.shape[1], self.config.pixels
-        with torch.no_grad():
-            network(passes.noise("meco", 1, channels, side, side))
+        try:
+            with torch.no_grad():
+                network(passes.noise("meco", 1, channels, side, side))
+        finally:
+            for handle in handles:
+                handle.remove()
         if not layers:
             raise ProxyUndefined("the network runs no convolution.")
         return Score(finite(sum(layers.values()), "an eigenvalue is not finite"), layers)

@@ -15,10 +15,13 @@ if TYPE_CHECKING:
     from predictors.zerocost._passes import Passes
 
 
+_COUNTED = 20  # images whose patterns are counted in a table: beyond, sorting takes less memory
+
+
 class SwapConfig(Config):
     """Settings of `swap`; the published one repeats 32 times."""
 
-    images: int = Field(16, ge=1, le=62, description="Images that patterns are taken over.")
+    images: int = Field(16, ge=1, le=52, description="Images that patterns are taken over.")
     repeats: int = Field(2, ge=1, le=1024, description="Draws of Gaussian weights; the score is their mean.")
 
 
@@ -39,18 +42,23 @@ class Swap(Proxy):
         from predictors.zerocost._networks import gaussian_weights
 
         images = passes.context.inputs[: self.config.images]
-        bits = 1 << torch.arange(len(images), device=images.device)
-        network = gaussian_weights(passes.copy(), passes.generator(f"swap {repeat}"))
+        dtype = torch.float32 if len(images) <= 24 else torch.float64  # which add these powers up exactly
+        bits = 2.0 ** torch.arange(len(images), device=images.device, dtype=dtype)
+        network = gaussian_weights(passes.to_reinitialise(), passes.generator(f"swap {repeat}"))
         patterns: list[Tensor] = []
 
         def seen(rectified: Tensor) -> None:
-            patterns.append(((rectified > 0).flatten(1) * bits[:, None]).sum(0))
+            active = (rectified > 0).flatten(1).to(dtype)  # images x units
+            patterns.append(bits @ active)
 
         with torch.no_grad(), Rectifications(seen):
             network(images)
         if not patterns:
             raise ProxyUndefined("the network has no rectification whose activity could be counted.")
-        return len(torch.unique(torch.cat(patterns)))
+        codes = torch.cat(patterns).long()
+        if len(images) > _COUNTED:
+            return len(torch.unique(codes))
+        return int(torch.bincount(codes, minlength=1).count_nonzero())
 
 
 def _create(config: Config) -> Swap:

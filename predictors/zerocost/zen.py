@@ -45,7 +45,7 @@ class Zen(Proxy):
         from predictors.zerocost._networks import gaussian_weights, watched
 
         zeros = torch.zeros((), device=passes.context.example.device)
-        network = gaussian_weights(passes.copy(), passes.generator(f"zen weights {repeat}"))
+        network = gaussian_weights(passes.to_reinitialise(), passes.generator(f"zen weights {repeat}"))
         shape = (self.config.images, *passes.context.example.shape[1:])
         x = passes.noise(f"zen input {repeat}", *shape)
         moved = x + self.config.step * passes.noise(f"zen step {repeat}", *shape)

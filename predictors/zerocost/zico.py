@@ -27,8 +27,8 @@ class Zico(Proxy):
             raise ProxyUndefined("needs two labelled batches; give more images.")
         for name in batches[0]:
             sizes = torch.stack([gradients[name].abs() for gradients in batches])
-            mean, std = sizes.mean(0), sizes.std(0, correction=0)
-            ratio = float((mean[std > 0] / std[std > 0]).double().sum())
+            std, mean = torch.std_mean(sizes, dim=0, correction=0)
+            ratio = float(torch.where(std > 0, mean / std, 0.0).sum(dtype=torch.float64))
             if ratio > 0:
                 layers[name] = float(torch.tensor(ratio).log())
         if not layers:
