@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from importlib import import_module
 from pathlib import Path
 from typing import NoReturn
 
@@ -39,6 +40,16 @@ def data_folder(monkeypatch: pytest.MonkeyPatch) -> Path:
         missing("data", f"{DATA_FOLDER} does not exist; set NAS_DATA to the folder with the real data")
     monkeypatch.setenv("NAS_DATA", str(DATA_FOLDER))
     return DATA_FOLDER
+
+
+@pytest.fixture(autouse=True)
+def _lightgbm_loads(request: pytest.FixtureRequest) -> None:
+    """Its wheel needs an OpenMP library of the system, which a bare one lacks."""
+    if "lightgbm" in request.node.name:
+        try:
+            import_module("lightgbm")
+        except OSError as error:
+            missing("lightgbm", f"lightgbm does not load: {error} (Debian: apt install libgomp1)")
 
 
 @pytest.fixture(scope="session")

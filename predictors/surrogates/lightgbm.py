@@ -7,6 +7,8 @@ ranks better than one model on all.
 
 from __future__ import annotations
 
+from importlib import import_module
+from types import ModuleType
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,7 +17,7 @@ from pydantic import Field
 from predictors.encoding import Encoder
 from predictors.surrogates._matrix import USES, MatrixPredictor
 from predictors.surrogates._predictor import Floats, Prediction, PredictorConfig, Told
-from searchspaces import Plugin, Rng
+from searchspaces import BrokenPlugin, Plugin, Rng
 
 if TYPE_CHECKING:
     from lightgbm import Booster
@@ -53,8 +55,7 @@ class LightGBM(MatrixPredictor):
         self._boosters: list[Booster] = []
 
     def _fit_matrix(self, x: Floats, targets: Floats, rng: Rng, progress: Told) -> None:
-        import lightgbm
-
+        lightgbm = _library()
         self._boosters = []
         for member in range(self._members):
             settings = {**self._settings, "seed": int(rng.integers(2**31))}
@@ -68,6 +69,18 @@ class LightGBM(MatrixPredictor):
     def _predict_matrix(self, x: Floats) -> Prediction:
         every = np.stack([np.asarray(booster.predict(x, num_threads=1)) for booster in self._boosters])  # members x n
         return Prediction(mean=every.mean(axis=0), std=every.std(axis=0))
+
+
+def _library() -> ModuleType:
+    """LightGBM.
+
+    Raises:
+        BrokenPlugin: it is not installed, or the system lacks the OpenMP library that it needs.
+    """
+    try:
+        return import_module("lightgbm")
+    except (ImportError, OSError) as error:
+        raise BrokenPlugin(f"lightgbm does not load: {error}; install it, and Debian's libgomp1.") from error
 
 
 PLUGIN = Plugin(
