@@ -1,4 +1,4 @@
-"""What shared passes save: all proxies of one network together, over the sum of each alone."""
+"""What shared passes save: all proxies of one network together, over the sum of each alone; votes cost nothing."""
 
 from __future__ import annotations
 
@@ -32,19 +32,16 @@ def figures(*, architectures: int, images: int) -> dict[str, Value]:
     device = choose_device("auto")
     in_bf16 = choose_dtype("auto", device, space.input_shape) == torch.bfloat16
     context = proxy_context(dataset, task, images=images, seed=SEED, device=device, low_precision=in_bf16)
-    every = {name: REGISTRY[name]() for name in REGISTRY}
-    proxies = {name: proxy for name, proxy in every.items() if not isinstance(proxy, Vote)}
-    together, passes, alone = 0.0, 0.0, dict.fromkeys(every, 0.0)
+    proxies = {name: proxy for name in REGISTRY if not isinstance(proxy := REGISTRY[name](), Vote)}
+    together, passes, alone = 0.0, 0.0, dict.fromkeys(proxies, 0.0)
     for number, architecture in enumerate(_connected(space, architectures), 1):
         score_architecture(space, architecture, proxies, context)  # warm-up: kernels and allocations
-        middle = len(every) // 2
-        for place, (name, proxy) in enumerate(every.items()):
+        middle = len(proxies) // 2
+        for place, (name, proxy) in enumerate(proxies.items()):
             if place == middle:  # in the middle of the others, so that a slower half hits both sides
                 together += _seconds(lambda: score_architecture(space, architecture, proxies, context))  # noqa: B023
                 passes += _batched_pass(space, architecture, context)
-            parts = proxy.parts if isinstance(proxy, Vote) else (name,)
-            own = {part: proxies[part] for part in parts if part in proxies}
-            alone[name] += _seconds(lambda: score_architecture(space, architecture, own, context))  # noqa: B023
+            alone[name] += _seconds(lambda: score_architecture(space, architecture, {name: proxy}, context))  # noqa: B023
         print(f"{number} of {architectures} architectures timed", file=sys.stderr)
     for name, seconds in sorted(alone.items(), key=lambda pair: -pair[1]):
         print(f"{name:18}{seconds / architectures:8.3f} s alone")
@@ -52,7 +49,7 @@ def figures(*, architectures: int, images: int) -> dict[str, Value]:
     return {
         "bundle_over_sum": together / sum(alone.values()),
         "bundle_over_batched_pass": together / passes,
-        "bundle_proxies": len(every),
+        "bundle_proxies": len(proxies),
         "bundle_seconds": together / architectures,
     }
 
