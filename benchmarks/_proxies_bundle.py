@@ -6,6 +6,7 @@ import statistics
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -22,10 +23,11 @@ from predictors.zerocost import REGISTRY, ProxyContext, Vote, score_architecture
 from searchspaces import Architecture, SearchSpace
 
 SEED = 0
+_TOGETHER = "together"
 
 
-def figures(*, architectures: int, images: int) -> dict[str, Value]:
-    """Seconds summed over seeded architectures of full size; each network is built anew for every side."""
+def figures(*, architectures: int, images: int, rounds: int) -> dict[str, Value]:
+    """Seconds summed over seeded architectures of full size, medians of rounds; networks are built anew each time."""
     space = searchspaces.REGISTRY["nasbench201"]({"input_shape": (3, 32, 32), "num_classes": 10})
     dataset = DATASETS["cifar10"]({"path": str(data_file("cifar10_small.npz")), "variant": "small"})
     task = TASKS["classification"]({}, dataset)
@@ -35,13 +37,20 @@ def figures(*, architectures: int, images: int) -> dict[str, Value]:
     proxies = {name: proxy for name in REGISTRY if not isinstance(proxy := REGISTRY[name](), Vote)}
     together, passes, alone = 0.0, 0.0, dict.fromkeys(proxies, 0.0)
     for number, architecture in enumerate(_connected(space, architectures), 1):
-        score_architecture(space, architecture, proxies, context)  # warm-up: kernels and allocations
-        middle = len(proxies) // 2
-        for place, (name, proxy) in enumerate(proxies.items()):
-            if place == middle:  # in the middle of the others, so that a slower half hits both sides
-                together += _seconds(lambda: score_architecture(space, architecture, proxies, context))  # noqa: B023
-                passes += _batched_pass(space, architecture, context)
-            alone[name] += _seconds(lambda: score_architecture(space, architecture, {name: proxy}, context))  # noqa: B023
+        sides: dict[str, Callable[[], object]] = {
+            name: partial(score_architecture, space, architecture, {name: proxy}, context)
+            for name, proxy in proxies.items()
+        }
+        sides[_TOGETHER] = partial(score_architecture, space, architecture, proxies, context)
+        sides[_TOGETHER]()  # warm-up: kernels and allocations
+        spent: dict[str, list[float]] = {name: [] for name in sides}
+        for turn in range(rounds):
+            order = list(sides)[turn::rounds] + [n for i, n in enumerate(sides) if i % rounds != turn]
+            for name in order:
+                spent[name].append(_seconds(sides[name]))
+        together += statistics.median(spent.pop(_TOGETHER))
+        alone = {name: alone[name] + statistics.median(times) for name, times in spent.items()}
+        passes += _batched_pass(space, architecture, context)
         print(f"{number} of {architectures} architectures timed", file=sys.stderr)
     for name, seconds in sorted(alone.items(), key=lambda pair: -pair[1]):
         print(f"{name:18}{seconds / architectures:8.3f} s alone")

@@ -1,9 +1,10 @@
 """What proxies of untrained networks cost and how they rank, on NAS-Bench-201 networks and real CIFAR-10 images.
 
 `--speed`: GradSign on 128 images against a loop of forward and backward passes over one image each, on the same
-networks of full size in the same run. Sides take turns on every architecture; a speed-up is the ratio of the summed
-times. The floor is one batched forward and backward pass in the same precision. Memory is that of the largest network,
-each side in a process of its own. Then all proxies together, from shared passes, over the sum of each alone.
+networks of full size in the same run. Sides take turns on every architecture, five times; a speed-up is the ratio of
+the sums of medians. The floor is one batched forward and backward pass in the same precision. Memory is that of the
+largest network, each side in a process of its own. Then all proxies together, from shared passes, over the sum of each
+alone.
 
 `--rank`: every proxy on 300 seeded ones of the 725 architectures with stored scores: Spearman with the true accuracy of
 all, of those with a way from input to output, of the best fifth, and given live parameters; agreement with the stored
@@ -25,6 +26,8 @@ from benchmarks import _proxies_bundle, _proxies_rank, _proxies_speed
 from benchmarks._proxies_rank import Setting
 from benchmarks._report import Value, arguments, report
 
+QUIET = {"architectures": 4, "images": 128, "rounds": 3}
+
 
 def main() -> None:
     """Print the figures."""
@@ -44,7 +47,8 @@ def main() -> None:
     figures: dict[str, Value] = {}
     if given.speed or not given.rank:
         figures |= _proxies_speed.figures(quick=given.quick)
-        figures |= _proxies_bundle.figures(architectures=1 if given.quick else 4, images=32 if given.quick else 128)
+        size = {"architectures": 1, "images": 32, "rounds": 1} if given.quick else QUIET
+        figures |= _proxies_bundle.figures(**size)
     if given.rank or not given.speed:
         setting = Setting(given.architectures, given.images, given.reduced, given.workers)
         figures |= _proxies_rank.figures(Setting(40, 32, True, given.workers) if given.quick else setting)

@@ -47,7 +47,10 @@ def _run(passes: Passes) -> list[Tensor]:
 
 def _trainabilities(passes: Passes) -> list[float]:
     generator, features = passes.generator("az_nas probe"), _features(passes)
-    return [_trainability(before, after, generator) for before, after in itertools.pairwise(features)]
+    most = max(feature.numel() for feature in features)
+    signs = torch.randint(0, 2, (most,), generator=generator, dtype=torch.int8) * 2 - 1
+    probes = signs.to(features[0])  # drawn once: every block has its own Jacobian
+    return [_trainability(before, after, probes) for before, after in itertools.pairwise(features)]
 
 
 def _entropy(feature: Tensor) -> float:
@@ -59,14 +62,14 @@ def _entropy(feature: Tensor) -> float:
     return float(-(shares * (shares + 1e-8).log()).sum())
 
 
-def _trainability(before: Tensor, after: Tensor, generator: torch.Generator) -> float:
+def _trainability(before: Tensor, after: Tensor, probes: Tensor) -> float:
     """2 - s - 1 / (s + 1e-6), s the largest singular value of the block's Jacobian between channels.
 
     Estimated by a probe of random signs; where a block halves the image, each pixel of a patch is a channel.
     """
     if after is before:
         return 2.0 - 1.0 - 1.0 / (1.0 + _SMALL)  # a block that does nothing has the identity as Jacobian
-    probe = (torch.randint(0, 2, after.shape, generator=generator, dtype=torch.int8) * 2 - 1).to(after)
+    probe = probes[: after.numel()].view_as(after)
     given = torch.autograd.grad(after, before, probe, retain_graph=True, allow_unused=True)[0]
     if given is None:
         raise ProxyUndefined("a block's output does not depend on the block before it.")

@@ -148,6 +148,14 @@ def note_variance(norm: nn.BatchNorm2d, device: torch.device) -> None:
     norm.num_batches_tracked = torch.zeros((), dtype=torch.long, device=device)
 
 
+def activity(rectified: Tensor) -> Tensor:
+    """Which units are on, `batch x units`, in an order that needs no copy where the channels come last."""
+    active = rectified.detach() > 0
+    if active.ndim == 4 and active.is_contiguous(memory_format=torch.channels_last):
+        active = active.permute(0, 2, 3, 1)
+    return active.flatten(1)
+
+
 class Rectifications(TorchFunctionMode):
     """Inside, `seen` is shown what every rectification gives, in the order in which they run."""
 
@@ -184,7 +192,7 @@ class _Codes(Rectifications):
         return torch.stack([agreeing * max(1, readers) for _, agreeing, readers in self._found]).sum(0)
 
     def _add(self, rectified: Tensor) -> None:
-        active = (rectified.detach() > 0).flatten(1).float()  # batch x units
+        active = activity(rectified).float()  # batch x units
         sums = active.sum(1)
         agreeing = 2 * active @ active.T + (active.shape[1] - sums[:, None] - sums[None, :])
         self._found.append((rectified, agreeing, 0))

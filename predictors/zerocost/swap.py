@@ -38,7 +38,7 @@ class Swap(Proxy):
     def _count(self, passes: Passes, repeat: int) -> int:
         import torch
 
-        from predictors.zerocost._labelled import Rectifications
+        from predictors.zerocost._labelled import Rectifications, activity
         from predictors.zerocost._networks import gaussian_weights
 
         images = passes.context.inputs[: self.config.images]
@@ -48,7 +48,7 @@ class Swap(Proxy):
         patterns: list[Tensor] = []
 
         def seen(rectified: Tensor) -> None:
-            active = (rectified > 0).flatten(1).to(dtype)  # images x units
+            active = activity(rectified).to(dtype)  # images x units
             patterns.append(bits @ active)
 
         with torch.no_grad(), Rectifications(seen):
