@@ -17,7 +17,7 @@ class GraspConfig(Config):
     """Settings of `grasp`."""
 
     images: int = Field(
-        12, ge=2, le=4096, description="Images that derivatives are taken over: the second ones cost six passes."
+        16, ge=2, le=4096, description="Images that derivatives are taken over: the second ones cost six passes."
     )
 
 
