@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 DATA_FOLDER = Path(os.environ.get("NAS_DATA") or ROOT.parent / "shared" / "data")
@@ -27,3 +30,13 @@ def cache_folder() -> Path:
     folder = (Path(base) if base else Path.home() / ".cache") / "nas-service" / "benchmarks"
     folder.mkdir(parents=True, exist_ok=True)
     return folder
+
+
+def json_lines(file: Path) -> Iterator[dict[str, Any]]:
+    """The objects that a file holds, one a line; a line that a stopped run cut short is left out."""
+    if file.is_file():
+        for line in file.read_text(encoding="utf-8").splitlines():
+            try:
+                yield json.loads(line)
+            except ValueError:
+                continue

@@ -7,7 +7,7 @@ import json
 import os
 import re
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 
@@ -15,7 +15,7 @@ import numpy as np
 
 import predictors.zerocost
 import searchspaces
-from benchmarks._data import cache_folder, data_file
+from benchmarks._data import cache_folder, data_file, json_lines
 from nas.datasets import REGISTRY as DATASETS
 from nas.scoring import proxies_of, proxy_context, score_many
 from nas.spec import PluginRef
@@ -101,7 +101,7 @@ class Features:
 
     @cached_property
     def _known(self) -> dict[str, dict[str, dict[str, dict[str, float]]]]:
-        return {entry["text"]: entry for entry in _lines(self._file)}
+        return {entry["text"]: entry for entry in json_lines(self._file)}
 
     @cached_property
     def _file(self) -> Path:
@@ -121,12 +121,3 @@ def _plain(scored: dict[str, Scored]) -> dict[str, dict[str, object]]:
         "values": {name: scored[name].value for name in SCORES},
         "layers": {name: dict(scored[name].layers) for name in STATISTICS},
     }
-
-
-def _lines(file: Path) -> Iterator[dict[str, object]]:
-    if file.is_file():
-        for line in file.read_text(encoding="utf-8").splitlines():
-            try:
-                yield json.loads(line)
-            except ValueError:  # cut short when an earlier run was stopped
-                continue

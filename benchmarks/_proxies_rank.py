@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 import predictors.zerocost
 import searchspaces
-from benchmarks._data import cache_folder, data_file
+from benchmarks._data import cache_folder, data_file, json_lines
 from benchmarks._report import Value
 from nas.datasets import REGISTRY as DATASETS
 from nas.scoring import proxy_context, score_many
@@ -92,11 +92,11 @@ def _scores(
     proxies = {name: REGISTRY[name]() for name in REGISTRY}
     own = [name for name, proxy in proxies.items() if not isinstance(proxy, Vote)]
     file = cache_folder() / f"proxies-{_digest(setting)}.jsonl"
-    known = {entry["row"]: entry for entry in _lines(file)}
+    known = {entry["row"]: entry for entry in json_lines(file)}
     missing = [int(row) for row in rows if int(row) not in known]
     if missing:
         _fill(space, missing, proxies, setting, file)
-        known = {entry["row"]: entry for entry in _lines(file)}
+        known = {entry["row"]: entry for entry in json_lines(file)}
     entries = [known[int(row)] for row in rows]
     values = {name: np.array([e["values"][name] for e in entries], dtype=float) for name in own}
     seconds = {name: float(np.mean([e["seconds"][name] for e in entries])) for name in own}
@@ -128,15 +128,6 @@ def _fill(
             print(json.dumps(entry), file=out, flush=True)
             if done % 20 == 0 or done == len(asked):
                 print(f"{done} of {len(asked)} architectures scored", file=sys.stderr)
-
-
-def _lines(file: Path) -> Iterator[dict[str, object]]:
-    if file.is_file():
-        for line in file.read_text(encoding="utf-8").splitlines():
-            try:
-                yield json.loads(line)
-            except ValueError:  # cut short when an earlier run was stopped
-                continue
 
 
 def _digest(setting: Setting) -> str:

@@ -32,6 +32,17 @@ class Searcher(ABC):
             rng: the stream of the job's seed and the number of proposals so far.
         """
 
+    def filled(self, proposals: list[Proposal], history: History, n: int, rng: Rng) -> list[Proposal]:
+        """The proposals, filled up to `n` with uniform samples; fewer when the space is used up."""
+        taken = {made.digest for made in proposals}
+        while len(proposals) < n:
+            found = unseen(self.space, history, taken, rng, lambda: live_form(self.space, self.space.sample(rng)))
+            if found is None:
+                break
+            taken.add(found.digest)
+            proposals.append(proposal(found, reason="uniform sample"))
+        return proposals
+
 
 def proposal(
     architecture: Architecture, *, level: str = "supernet", reason: str = "", memo: JsonObject | None = None

@@ -12,7 +12,7 @@ from pydantic import Field
 from nas.history import History, Record
 from nas.pareto import Front
 from nas.resources import EvaluationState, Objective, Proposal
-from nas.searchers._searcher import Searcher, live_form, proposal, unseen
+from nas.searchers._searcher import Searcher, live_form, proposal
 from searchspaces import Architecture, Config, Plugin, Rng, SearchSpace
 
 Floats = npt.NDArray[np.float64]
@@ -60,14 +60,14 @@ class GpIts(Searcher):
         """Up to `n` new architectures; see `Searcher.ask`."""
         self._update(history)
         if history.num_proposals < self.config.initial:
-            return self._fill([], history, n, rng)
+            return self.filled([], history, n, rng)
         if not self._front:
-            return self._fill(self._towards_feasible(history, n, rng), history, n, rng)
+            return self.filled(self._towards_feasible(history, n, rng), history, n, rng)
         candidates = self._candidates(history, rng)
         proposals = []
         for index in self._choose(candidates, n, rng):
             proposals.append(proposal(candidates[index], reason="posterior sample"))
-        return self._fill(proposals, history, n, rng)
+        return self.filled(proposals, history, n, rng)
 
     # --- what is known -----------------------------------------------------------------------------------------------
 
@@ -82,17 +82,6 @@ class GpIts(Searcher):
                     self._front.add(len(self._known), loss)
                 self._known.append((record, loss))
         self._cursor = len(history)
-
-    def _fill(self, proposals: list[Proposal], history: History, n: int, rng: Rng) -> list[Proposal]:
-        """The proposals, filled up to `n` with uniform samples; fewer when the space is used up."""
-        taken = {made.digest for made in proposals}
-        while len(proposals) < n:
-            found = unseen(self.space, history, taken, rng, lambda: live_form(self.space, self.space.sample(rng)))
-            if found is None:
-                break
-            taken.add(found.digest)
-            proposals.append(proposal(found, reason="uniform sample"))
-        return proposals
 
     def _towards_feasible(self, history: History, n: int, rng: Rng) -> list[Proposal]:
         """New mutants of the records that break the constraints least, while none meets them."""

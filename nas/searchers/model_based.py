@@ -13,7 +13,7 @@ from nas.pareto import nondominated
 from nas.resources import EvaluationState, Objective, Proposal
 from nas.scoring import Scores
 from nas.searchers._outlook import Outlook, OutlookConfig, best_by_weight
-from nas.searchers._searcher import Searcher, live_form, proposal, unseen
+from nas.searchers._searcher import Searcher, live_form, proposal
 from searchspaces import Architecture, Plugin, Rng, SearchSpace
 
 _PARENTS = 10
@@ -60,7 +60,7 @@ class ModelBased(Searcher):
             losses = self.outlook.losses(history, candidates, drawn)
             reason = "best ranked by votes" if is_starting else "predictor"
             proposals = [proposal(candidates[i], reason=reason) for i in best_by_weight(losses, wanted, rng)]
-        return self._filled(proposals, history, n, rng)
+        return self.filled(proposals, history, n, rng)
 
     def _incumbents(self, history: History) -> list[Architecture]:
         """The front, and the best by each objective."""
@@ -86,16 +86,6 @@ class ModelBased(Searcher):
         dear = [architecture for architecture in holding if not scores.is_free(architecture)]
         left_out = {dear[i] for i in rng.permutation(len(dear))[self.config.unscored :]}
         return [architecture for architecture in holding if architecture not in left_out]
-
-    def _filled(self, proposals: list[Proposal], history: History, n: int, rng: Rng) -> list[Proposal]:
-        taken = {made.digest for made in proposals}
-        while len(proposals) < n:
-            found = unseen(self.space, history, taken, rng, lambda: live_form(self.space, self.space.sample(rng)))
-            if found is None:
-                break
-            taken.add(found.digest)
-            proposals.append(proposal(found, reason="uniform sample"))
-        return proposals
 
 
 def create(
