@@ -8,8 +8,10 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from nas.resources import Evaluation, EvaluationState, JsonObject, Objective
+from nas.resources import Evaluation, EvaluationState, Fidelity, JsonObject, Objective
 from searchspaces import Architecture, SearchSpace
+
+_FULL = Fidelity(level="full")
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +23,8 @@ class Record:
         values: one number per objective, in their order and as measured; None unless FINISHED, or INFEASIBLE with all
             of them known.
         violation: how far the constraints are broken, relative; 0 when they hold.
+        replicate: how often the architecture was measured before, when it was asked for again.
+        fidelity: how dear and how true the measurement is; only equal ones are compared.
     """
 
     number: int
@@ -31,6 +35,7 @@ class Record:
     replicate: int = 0
     group: str = ""
     memo: JsonObject = field(default_factory=dict)
+    fidelity: Fidelity = _FULL
 
 
 class History:
@@ -44,7 +49,8 @@ class History:
         self.settled: list[Record] = []
         self.pending: dict[int, Record] = {}
         self._signs = np.array([1.0 if o.direction == "min" else -1.0 for o in self.objectives])
-        self._losses: list[npt.NDArray[np.float64]] = []
+        self._losses = np.empty((64, len(self.objectives)))
+        self._num_losses = 0
         self._seen: dict[str, int] = {}
 
     def __len__(self) -> int:
@@ -73,8 +79,13 @@ class History:
         return None if record.values is None else self._signs * np.array(record.values)
 
     def losses(self) -> npt.NDArray[np.float64]:
-        """`finished records x objectives`, signed so that less is better; feasible ones only, in commit order."""
-        return np.array(self._losses).reshape(-1, len(self.objectives))
+        """`finished records x objectives`, signed so that less is better; feasible ones only, in commit order.
+
+        A view that is not to be written to; it costs nothing, however many there are.
+        """
+        view = self._losses[: self._num_losses]
+        view.flags.writeable = False
+        return view
 
     def add(self, record: Record) -> None:
         """Append one record; a pending one is replaced when it settles."""
@@ -85,7 +96,10 @@ class History:
         self.pending.pop(record.number, None)
         self.settled.append(record)
         if record.state is EvaluationState.FINISHED and record.values is not None:
-            self._losses.append(self._signs * np.array(record.values))
+            if self._num_losses == len(self._losses):
+                self._losses = np.concatenate((self._losses, np.empty_like(self._losses)))
+            self._losses[self._num_losses] = self._signs * np.array(record.values)
+            self._num_losses += 1
 
     def extend(self, evaluations: Iterable[Evaluation], space: SearchSpace) -> None:
         """Append evaluations as the store gives them."""
@@ -107,4 +121,5 @@ def record_of(evaluation: Evaluation, space: SearchSpace, objectives: Sequence[O
         replicate=evaluation.proposal.replicate,
         group=evaluation.proposal.group,
         memo=evaluation.proposal.memo,
+        fidelity=evaluation.proposal.fidelity,
     )
