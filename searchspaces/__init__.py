@@ -37,6 +37,7 @@ from searchspaces._errors import (
     UnknownPlugin,
     Violation,
 )
+from searchspaces._files import data_file
 from searchspaces._graph import Drawing, drawing, isomorphism_key, path_encoding, path_vocabulary, paths
 from searchspaces._registry import Config, Flag, Plugin, Registry, violations
 from searchspaces._space import Counts, Decision, Extremes, Rng, SearchSpace, Split
@@ -95,6 +96,7 @@ __all__ = [
     "UnknownPlugin",
     "Violation",
     "add_sample_signs",
+    "data_file",
     "drawing",
     "fused",
     "isomorphism_key",

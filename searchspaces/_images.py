@@ -15,7 +15,16 @@ _Channels = Annotated[int, Field(ge=1, le=4096)]
 _Side = Annotated[int, Field(ge=1, le=4096)]
 
 
-class ImageConfig(Config):
+class InputConfig(Config):
+    """Input and classes, which a job fills in from its data set."""
+
+    num_classes: int | None = Field(None, ge=2, le=100_000, description="Classes; a job fills in its data set's.")
+    input_shape: tuple[_Channels, _Side, _Side] | None = Field(
+        None, description="Channels, height, width of an input; a job fills in its data set's."
+    )
+
+
+class ImageConfig(InputConfig):
     """Input, classes, and how the layers are made: once for stand-alone networks, once for the supernet.
 
     The supernet's normalisations have no scale and shift by default: shared ones hurt the ranking (see the space's
@@ -23,10 +32,6 @@ class ImageConfig(Config):
     from the supernet has the supernet's settings; one that is built afresh has the network's.
     """
 
-    num_classes: int | None = Field(None, ge=2, le=100_000, description="Classes; a job fills in its data set's.")
-    input_shape: tuple[_Channels, _Side, _Side] | None = Field(
-        None, description="Channels, height, width of an input; a job fills in its data set's."
-    )
     affine: bool = Field(True, description="Normalisations of stand-alone networks have a trainable scale and shift.")
     bias: bool = Field(False, description="Convolutions of stand-alone networks have a bias.")
     track_running_stats: bool = Field(

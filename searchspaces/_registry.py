@@ -74,7 +74,7 @@ class Registry(Mapping[str, Plugin[T]]):
     @cached_property
     def _targets(self) -> dict[str, str]:
         folder = importlib.import_module(self.package)
-        files = [module.name for module in pkgutil.iter_modules(folder.__path__)]
+        files = [module.name for module in pkgutil.iter_modules(folder.__path__) if not module.ispkg]
         targets = {name: f"{self.package}.{name}:PLUGIN" for name in files if not name.startswith("_")}
         for point in entry_points(group=self.group):
             if point.name in targets:

@@ -4,8 +4,8 @@ A plug-in's `create(config)` gives a `Dataset`; nothing is ever downloaded. File
 else in the folder `$NAS_DATA`.
 """
 
-from nas.datasets._dataset import Dataset, Split, data_file, stratified_split
-from searchspaces import Registry
+from nas.datasets._dataset import Dataset, Split, stratified_split
+from searchspaces import Registry, data_file
 
 REGISTRY: Registry[Dataset] = Registry("datasets", "nas.datasets")
 

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-
-from searchspaces import DataError
 
 Images = npt.NDArray[np.uint8]
 Integers = npt.NDArray[np.int64]
@@ -66,21 +62,6 @@ class Dataset:
         """`channels x height x width` of one image."""
         _, channels, height, width = self.train.images.shape
         return channels, height, width
-
-
-def data_file(name: str, path: str | None = None) -> Path:
-    """The file of a data set: `path` if given, else `name` in the folder `$NAS_DATA`.
-
-    Raises:
-        DataError: there is no such file; the message says what to do.
-    """
-    folder = os.environ.get("NAS_DATA")
-    file = Path(path) if path else Path(folder, name) if folder else None
-    if file is None:
-        raise DataError(f"{name} is not given and NAS_DATA is not set; give a path, or set NAS_DATA to its folder.")
-    if not file.is_file():
-        raise DataError(f"{file} does not exist; nothing is downloaded, so put {name} there or give another path.")
-    return file
 
 
 def stratified_split(labels: Integers, fractions: tuple[float, ...], rng: np.random.Generator) -> list[Integers]:

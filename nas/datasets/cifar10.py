@@ -14,9 +14,9 @@ import numpy as np
 from pydantic import Field
 
 from nas.datasets._assemble import Augmentation, SplitConfig, assemble, capped, fractions_for, split_indices
-from nas.datasets._dataset import Dataset, Images, Integers, Split, data_file
+from nas.datasets._dataset import Dataset, Images, Integers, Split
 from nas.datasets._npz import Arrays, images_of, labels_of, opened
-from searchspaces import DataError, Plugin
+from searchspaces import DataError, Plugin, data_file
 
 _FILES = {"full": "cifar10_jpeg.npz", "small": "cifar10_small.npz"}
 _NUM_TRAIN = 50_000

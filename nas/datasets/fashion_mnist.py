@@ -5,9 +5,9 @@ from __future__ import annotations
 from pydantic import Field
 
 from nas.datasets._assemble import Augmentation, SplitConfig
-from nas.datasets._dataset import Dataset, data_file
+from nas.datasets._dataset import Dataset
 from nas.datasets.npz import from_file
-from searchspaces import Plugin
+from searchspaces import Plugin, data_file
 
 
 class FashionMnistConfig(SplitConfig):

@@ -14,9 +14,9 @@ import numpy as np
 from pydantic import Field
 
 from nas.datasets._assemble import Augmentation, SplitConfig, as_split, assemble, cut
-from nas.datasets._dataset import Dataset, Split, data_file
+from nas.datasets._dataset import Dataset, Split
 from nas.datasets._npz import Arrays, Layout, images_of, labels_of, opened
-from searchspaces import Plugin
+from searchspaces import Plugin, data_file
 
 
 class NpzConfig(SplitConfig):

@@ -1,0 +1,142 @@
+"""Reading arrays from the files that tables come in."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+from zipfile import BadZipFile
+
+import numpy as np
+import numpy.typing as npt
+
+from searchspaces._errors import DataError
+from searchspaces._files import data_file
+from searchspaces._space import Decision
+
+Array = npt.NDArray[Any]
+DECISION = "decision."
+
+
+class Archive(Mapping[str, Array]):
+    """The columns of a file by name.
+
+    Raises:
+        DataError: a column is asked for that the file does not have.
+    """
+
+    def __init__(self, file: Path, columns: Mapping[str, Array], digest: str) -> None:
+        self.file, self._columns, self.digest = file, columns, digest
+
+    def __getitem__(self, name: str) -> Array:
+        if name not in self._columns:
+            raise DataError(f"{self.file} has no column {name!r}; it has {', '.join(self._columns)}.")
+        return self._columns[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._columns)
+
+    def __len__(self) -> int:
+        return len(self._columns)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._columns
+
+    def floats(self, name: str) -> npt.NDArray[np.float64]:
+        """A column as numbers."""
+        try:
+            return np.asarray(self[name], dtype=np.float64)
+        except (TypeError, ValueError) as error:
+            raise DataError(f"{self.file}: column {name!r} holds no numbers: {error}.") from error
+
+
+def archive(name: str, path: str | None = None) -> Archive:
+    """A .npz, .parquet or .csv(.gz) file: `path`, else `name` in `$NAS_DATA`; read once while it does not change.
+
+    Raises:
+        DataError: it is missing, or cannot be read.
+    """
+    file = data_file(name, path)
+    status = file.stat()
+    return _read(file, status.st_mtime_ns, status.st_size)
+
+
+@lru_cache(maxsize=8)
+def _read(file: Path, changed: int, size: int) -> Archive:
+    content = file.read_bytes()
+    try:
+        columns = _arrays(file) if file.suffix == ".npz" else _frame(file)
+    except (OSError, ValueError, KeyError, BadZipFile, ImportError) as error:
+        raise DataError(f"{file} cannot be read as a table: {error}.") from error
+    return Archive(file, columns, hashlib.sha256(content).hexdigest())
+
+
+def _arrays(file: Path) -> dict[str, Array]:
+    with np.load(file, allow_pickle=False) as found:
+        if not hasattr(found, "files"):
+            raise ValueError("it holds one array, not several with names")
+        return {name: found[name] for name in found.files}
+
+
+def _frame(file: Path) -> dict[str, Array]:
+    import pandas as pd
+
+    frame = pd.read_parquet(file) if file.suffix == ".parquet" else pd.read_csv(file)
+    return {str(name): _plain(frame[name]) for name in frame.columns}
+
+
+def _plain(column: Any) -> Array:
+    """Numbers as numbers, everything else as text."""
+    values: Array = column.to_numpy()
+    return values if values.dtype.kind in "biuf" else np.array([str(value) for value in column], dtype=np.str_)
+
+
+def decisions_of(columns: Archive) -> list[Decision]:
+    """The decisions that columns `decision.NAME` span; an empty cell says that the row does not have the decision.
+
+    A decision that some rows lack exists under the options of the first earlier one that tell those rows apart. Numbers
+    are ordered options.
+
+    Raises:
+        DataError: there is no such column, or no earlier decision tells when one exists.
+    """
+    named = {name.removeprefix(DECISION): texts_of(columns[name]) for name in columns if name.startswith(DECISION)}
+    if not named:
+        raise DataError(f"{columns.file} has no column {DECISION}NAME, so it names no decisions.")
+    found: list[Decision] = []
+    for name, texts in named.items():
+        given = {text for text in texts if text}
+        numeric = all(_is_number(text) for text in given)
+        options = tuple(sorted(given, key=float if numeric else str))
+        when = None if "" not in texts else _condition(columns, name, texts, {d.name: named[d.name] for d in found})
+        found.append(Decision(name, options, (True,) * len(options), "ordinal" if numeric else "op", when))
+    return found
+
+
+def texts_of(column: Array) -> list[str]:
+    """A column as options are written: whole numbers without a point, missing ones empty."""
+    if column.dtype.kind == "f":
+        return ["" if np.isnan(value) else f"{value:g}" for value in column.tolist()]
+    return ["" if str(value) in ("nan", "None", "<NA>") else str(value) for value in column.tolist()]
+
+
+def _condition(
+    columns: Archive, name: str, texts: list[str], earlier: Mapping[str, list[str]]
+) -> tuple[str, frozenset[str]]:
+    for parent, options in earlier.items():
+        having = {option for option, text in zip(options, texts, strict=True) if text}
+        if not having & {option for option, text in zip(options, texts, strict=True) if not text}:
+            return parent, frozenset(having)
+    raise DataError(
+        f"{columns.file}: {DECISION}{name} is empty in some rows, and no column before it tells in which; fill it in."
+    )
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
