@@ -10,6 +10,7 @@ from nas.plugins import registry
 from nas.resources import DatasetInfo, Objective
 from nas.scoring import is_scored, proxies_of
 from nas.spec import JobSpec, Level, PluginRef
+from predictors.costs import ready_costs
 from searchspaces import ConfigError, DataError, Plugin, SpecError, UnknownPlugin, Violation
 
 
@@ -92,7 +93,7 @@ def metric_levels(spec: JobSpec) -> dict[str, Level]:
     metrics: Any = registry("evaluators")[spec.evaluator.name].flags["metrics"]
     known: dict[str, Level] = dict.fromkeys(metrics, level_of(spec.evaluator))
     known.update(dict.fromkeys((ref.name for ref in spec.scoring.proxies if is_scored(ref)), "proxy"))
-    known.update(dict.fromkeys(registry("costs"), "cost"))
+    known.update(dict.fromkeys(ready_costs(), "cost"))
     return known
 
 

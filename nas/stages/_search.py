@@ -331,6 +331,6 @@ def needed_costs(spec: JobSpec) -> tuple[str, ...]:
 
 def free_costs() -> tuple[str, ...]:
     """The costs that need no measuring: what every candidate gets, and what every ranking is held against."""
-    from predictors.costs import REGISTRY
+    from predictors.costs import REGISTRY, ready_costs
 
-    return tuple(name for name, plugin in REGISTRY.items() if not plugin.flags["measured"])
+    return tuple(name for name in ready_costs() if not REGISTRY[name].flags["measured"])

@@ -13,21 +13,24 @@ from searchspaces import Architecture, ContractViolation, Flag
 def check_cost(cost: Cost, flags: Mapping[str, Flag], architectures: Sequence[Architecture]) -> None:
     """Checks what a cost promises on these architectures; `flags` are its plug-in's.
 
-    A reading is finite and positive, its unit is the flag's, its context is plain; a cost that is not measured gives
-    the same number twice, one that is measured says how widely it spread and on what.
+    A reading is finite and positive, its unit is the flag's (or that of the settings, where it needs some), its context
+    is plain; a cost that is not measured gives the same number twice, one that is measured says how widely it spread
+    and on what.
 
     Raises:
         ContractViolation: a promise is broken.
     """
-    measured = flags.get("measured")
-    if not isinstance(flags.get("unit"), str) or not isinstance(measured, bool):
-        raise ContractViolation(f"a cost has the flags unit (text) and measured (bool); got {dict(flags)}.")
+    measured, needs_config = flags.get("measured"), flags.get("needs_config", False)
+    if isinstance(flags.get("unit"), str) == needs_config or not isinstance(measured, bool):
+        raise ContractViolation(
+            f"a cost has the flags unit (text; none when it needs settings) and measured (bool); got {dict(flags)}."
+        )
     for architecture in architectures:
         reading = cost.measure(architecture)
         if not math.isfinite(reading.value) or reading.value <= 0:
             raise ContractViolation(f"a cost is finite and positive; got {reading.value} for {architecture}.")
-        if reading.unit != flags["unit"]:
-            raise ContractViolation(f"a reading's unit is its flag's, {flags['unit']}; got {reading.unit}.")
+        if not reading.unit or reading.unit != flags.get("unit", reading.unit):
+            raise ContractViolation(f"a reading's unit is its flag's, {flags.get('unit')}; got {reading.unit!r}.")
         json.dumps(dict(reading.context), allow_nan=False)
         if not measured and cost.measure(architecture) != reading:
             raise ContractViolation(

@@ -1,6 +1,7 @@
 """Numbers known without accuracy. PLUG-IN FOLDER: one cost per file, named as its metric.
 
-A plug-in's `create(config, space, device)` gives a `Cost`; flags: `unit`, `measured` (True when it runs the network).
+A plug-in's `create(config, space, device)` gives a `Cost`; flags: `unit`, `measured` (True when it runs the network),
+`needs_config` (True when it is no metric by its name alone: a job gives it settings and a name, and it has no `unit`).
 """
 
 from predictors.costs._cost import Cost, Reading
@@ -8,4 +9,10 @@ from searchspaces import Registry
 
 REGISTRY: Registry[Cost] = Registry("costs", "predictors.costs")
 
-__all__ = ["REGISTRY", "Cost", "Reading"]
+
+def ready_costs() -> tuple[str, ...]:
+    """The costs that are a metric by their own name: those that need no settings."""
+    return tuple(name for name, plugin in REGISTRY.items() if not plugin.flags.get("needs_config", False))
+
+
+__all__ = ["REGISTRY", "Cost", "Reading", "ready_costs"]

@@ -6,7 +6,7 @@ import pytest
 
 from nas.testing._costs import check_cost
 from nas.testing._spaces import drawn_architectures
-from predictors.costs import REGISTRY, Cost, Reading
+from predictors.costs import REGISTRY, Cost, Reading, ready_costs
 from searchspaces import REGISTRY as SPACES
 from searchspaces import Architecture, ContractViolation
 
@@ -22,10 +22,16 @@ class Fixed(Cost):
 
 
 @pytest.mark.parametrize("space_name", sorted(SPACES))
-@pytest.mark.parametrize("name", sorted(REGISTRY))
+@pytest.mark.parametrize("name", ready_costs())
 def test_every_cost_keeps_the_contract_on_every_space(name: str, space_name: str) -> None:
     space, plugin = SPACES[space_name]({"input_shape": (1, 8, 8), "num_classes": 4}), REGISTRY[name]
     check_cost(plugin({}, space, "cpu"), plugin.flags, drawn_architectures(space, samples=2))
+
+
+@pytest.mark.parametrize("name", sorted(REGISTRY))
+def test_a_cost_needs_settings_exactly_when_one_is_required(name: str) -> None:
+    required = any(field.is_required() for field in REGISTRY[name].Config.model_fields.values())
+    assert required == REGISTRY[name].flags.get("needs_config", False)
 
 
 @pytest.mark.parametrize("name", sorted(REGISTRY))
@@ -38,6 +44,8 @@ def test_the_settings_of_every_cost_are_described(name: str) -> None:
     ("readings", "flags", "promise"),
     [
         ([Reading(1.0, "u")], {"unit": "u"}, "flags unit"),
+        ([Reading(1.0, "u")], {"unit": "u", "measured": False, "needs_config": True}, "flags unit"),
+        ([Reading(1.0, "")], {"measured": False, "needs_config": True}, "unit"),
         ([Reading(float("nan"), "u")], {"unit": "u", "measured": False}, "finite and positive"),
         ([Reading(-1.0, "u")], {"unit": "u", "measured": False}, "finite and positive"),
         ([Reading(1.0, "v")], {"unit": "u", "measured": False}, "unit is its flag's"),
