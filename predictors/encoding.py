@@ -13,7 +13,7 @@ from typing import Any, Literal, NamedTuple, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from searchspaces import Architecture, InfeasibleSpace, SearchSpace, path_vocabulary, paths
+from searchspaces import Architecture, InfeasibleSpace, MeasurementError, SearchSpace, path_vocabulary, paths
 
 Floats = npt.NDArray[np.float64]
 Block = Literal["onehot", "paths", "counts", "graph"]
@@ -123,8 +123,9 @@ class SpaceEncoder:
     - `onehot`: `SearchSpace.encode`.
     - `paths`: which sequences of operations lie between input and output (White et al., 2021, BANANAS, arXiv
       1910.11858). Left out where there are too many of them, and of a chain, whose one path `onehot` tells already.
-    - `counts`: of the live architecture, how often every option is chosen, the logarithms of parameters and FLOPs, and
-      of its paths their number, the length of the longest and the most operations with weights on one of them.
+    - `counts`: of the live architecture, how often every option is chosen, the logarithms of parameters and FLOPs (0
+      where the space has none on paper), and of its paths their number, the length of the longest and the most
+      operations with weights on one of them.
     - `graph`: every live edge of `SearchSpace.graph` as an operation node, in the place of its decision, between input
       (the first node) and output (the last one). A decision stands on one edge at most.
 
@@ -219,15 +220,21 @@ class SpaceEncoder:
             raise InfeasibleSpace(f"{self.space.name} has a decision on several edges; leave out the block graph.")
         last = by_layer[-1]
         feeds += [(before, len(self._slots) + 1) for before in into.get(last, ()) if last != by_layer[0]]
-        cost = self.space.counts(architecture, live=True)
         counts = [0.0] * len(self._options)
         for _, option in self.space.live(architecture):
             if option in self._options:  # a part of a space may lack what stands for nothing
                 counts[self._options[option]] += 1
-        counts += [np.log1p(cost.params), np.log1p(cost.flops)]
+        counts += self._sizes(architecture)
         counts += [np.log1p(ways.get(last, 0)), longest.get(last, 0), deepest.get(last, 0)]
         found = {self._paths[path] for path in paths(graph) if path in self._paths} if self._paths else ()
         return _Walk(tuple(counts), tuple(found), tuple(nodes), tuple(feeds))
+
+    def _sizes(self, architecture: Architecture) -> list[float]:
+        """Logarithms of parameters and FLOPs; zeros where the space has no costs on paper."""
+        try:
+            return [float(np.log1p(count)) for count in self.space.counts(architecture, live=True)]
+        except MeasurementError:
+            return [0.0, 0.0]
 
 
 class _Walk(NamedTuple):
