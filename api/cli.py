@@ -365,8 +365,9 @@ def _page(client: Client, handle: JobHandle) -> str:
 
 def _unfinished(client: Client, spec: JobSpec) -> JobHandle | None:
     """The newest job of this spec that has not ended; one that was paused goes on."""
-    known = next((info for info in client.datasets() if info.name == spec.dataset.name), None)
-    if known is not None and not spec.dataset.config:  # as the service resolves it
+    ref = spec.dataset
+    known = next((info for info in client.datasets() if ref and info.name == ref.name), None)
+    if known is not None and ref is not None and not ref.config:  # as the service resolves it
         spec = spec.model_copy(update={"dataset": PluginRef(name=known.plugin, config=known.config)})
     digest = spec.digest()
     found = [handle for handle in client.jobs() if handle.job.spec_digest == digest and not handle.state.is_terminal]

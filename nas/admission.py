@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from nas.evaluators import level_of
+from nas.evaluators import level_of, metrics_of, needs_data, needs_supernet
 from nas.plugins import registry
 from nas.resources import DatasetInfo, Objective
-from nas.scoring import is_scored, proxies_of
+from nas.scoring import free_costs, is_scored, proxies_of
 from nas.spec import JobSpec, Level, PluginRef
 from predictors.costs import ready_costs
 from searchspaces import ConfigError, DataError, Plugin, SpecError, UnknownPlugin, Violation
+
+_PATHS = ("path", "file")
+"""Settings that name files of the machine that the service runs on."""
 
 
 def admit(
@@ -37,13 +40,16 @@ def admit(
     spec = _resolve_dataset(spec, datasets, embedded, found)
     for kind, field, ref in _references(spec):
         _check_plugin(kind, field, ref, found)
+    if not found:
+        found += _check_networks(spec)
     found += _check_scoring(spec)
+    if not embedded:
+        found += _check_files(spec)
     if spec.supernet.from_job and supernet_of is not None:
         found += _check_origin(spec, spec.supernet.from_job, supernet_of(spec.supernet.from_job))
-    if not any(violation.field.startswith("evaluator") for violation in found):
-        levels = metric_levels(spec)
-        allowed = f"one of {', '.join(sorted(levels))}"
-        found += [Violation(field, repr(name), allowed) for field, name in _metrics(spec) if name not in levels]
+    if not any(violation.field.startswith(("evaluator", "audit")) for violation in found):
+        is_wrong = any(violation.field.startswith("space") for violation in found)
+        found += _check_metrics(spec, space_is_wrong=is_wrong)
     if found:
         raise SpecError(found)
     return spec, objectives_of(spec)
@@ -59,6 +65,73 @@ def _check_origin(spec: JobSpec, origin: str, known: JobSpec | None) -> list[Vio
         for field, mine, theirs in pairs
         if mine != theirs
     ]
+
+
+def can_train(spec: JobSpec) -> bool:
+    """Whether networks of the job can be trained: there are data, and the space builds networks."""
+    return spec.dataset is not None and _builds_networks(spec)
+
+
+def _builds_networks(spec: JobSpec) -> bool:
+    spaces = registry("spaces")
+    return spec.space.name not in spaces or bool(spaces[spec.space.name].flags.get("networks", True))
+
+
+def _check_networks(spec: JobSpec) -> list[Violation]:
+    """Data where they are read, and networks where they are run."""
+    found = []
+    if spec.dataset is None:
+        readers = [spec.evaluator.name] * needs_data(spec.evaluator) + ["scoring.proxies"] * bool(spec.scoring.proxies)
+        if readers:
+            found.append(Violation("dataset", "nothing", f"a data set, since {' and '.join(readers)} reads one"))
+    if not _builds_networks(spec):
+        needs_networks = needs_supernet(spec.evaluator) or needs_data(spec.evaluator)
+        if needs_networks or spec.scoring.proxies:
+            runs = spec.evaluator.name if needs_networks else "scoring.proxies"
+            allowed = f"a space that builds networks, since {runs} runs them; or an evaluator such as table or external"
+            found.append(Violation("space", repr(spec.space.name), allowed))
+    return found
+
+
+def _check_files(spec: JobSpec) -> list[Violation]:
+    """No files of this machine, where the service is not embedded."""
+    return [
+        Violation(f"{field}.config.{key}", repr(value), "no path: a service for others reads registered data only")
+        for _, field, ref in _references(spec)
+        for key, value in _paths(ref.config)
+        if field != "dataset"
+    ]
+
+
+def _paths(config: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    for key, value in config.items():
+        if isinstance(value, dict):
+            yield from ((f"{key}.{inner}", path) for inner, path in _paths(value))
+        elif key in _PATHS and value is not None:
+            yield key, value
+
+
+def _check_metrics(spec: JobSpec, *, space_is_wrong: bool) -> list[Violation]:
+    """Every metric that is named is one; the audit measures at a level of its own."""
+    try:
+        levels = metric_levels(spec)
+        found = [
+            Violation(f"costs.{name}", repr(name), f"a name that is no metric already: {', '.join(sorted(levels))}")
+            for name in spec.costs
+            if name in metric_levels(spec.model_copy(update={"costs": {}}))
+        ]
+        if spec.audit.evaluator and level_of(spec, spec.audit.evaluator) == level_of(spec):
+            level = level_of(spec)
+            allowed = f"an evaluator that measures at another level than the search's, which is {level}"
+            found.append(Violation("audit.evaluator", repr(spec.audit.evaluator.name), allowed))
+    except (ConfigError, UnknownPlugin) as error:
+        if space_is_wrong or isinstance(error, UnknownPlugin):
+            return []  # said already
+        return [Violation(f"evaluator.config.{v.field}", v.value, v.allowed) for v in error.violations]
+    except DataError as error:
+        return [Violation("evaluator", str(spec.evaluator), str(error))]
+    allowed = f"one of {', '.join(sorted(levels))}"
+    return found + [Violation(field, repr(name), allowed) for field, name in _metrics(spec) if name not in levels]
 
 
 def _check_scoring(spec: JobSpec) -> list[Violation]:
@@ -89,11 +162,17 @@ def _chooses_from_pool(ref: PluginRef) -> bool:
 
 
 def metric_levels(spec: JobSpec) -> dict[str, Level]:
-    """Metric -> the level it is read at while searching: costs at `cost`, the rest at the evaluator's level."""
-    metrics: Any = registry("evaluators")[spec.evaluator.name].flags["metrics"]
-    known: dict[str, Level] = dict.fromkeys(metrics, level_of(spec.evaluator))
+    """Metric -> the level it is read at while searching: costs at `cost`, the rest at the evaluator's level.
+
+    Raises:
+        ConfigError: the evaluator's settings do not fit the job.
+        DataError: a file that they name is missing or broken.
+    """
+    known: dict[str, Level] = dict(metrics_of(spec))
     known.update(dict.fromkeys((ref.name for ref in spec.scoring.proxies if is_scored(ref)), "proxy"))
-    known.update(dict.fromkeys(ready_costs(), "cost"))
+    counted, runs = free_costs(spec.space), _builds_networks(spec)
+    known.update(dict.fromkeys((c for c in ready_costs() if c in counted or (runs and c not in counted)), "cost"))
+    known.update(dict.fromkeys(spec.costs, "cost"))
     return known
 
 
@@ -108,12 +187,17 @@ def objectives_of(spec: JobSpec) -> tuple[Objective, ...]:
 
 def _references(spec: JobSpec) -> Iterator[tuple[str, str, PluginRef]]:
     yield "spaces", "space", spec.space
-    yield "datasets", "dataset", spec.dataset
+    if spec.dataset is not None:
+        yield "datasets", "dataset", spec.dataset
     yield "tasks", "task", spec.task
     yield "recipes", "supernet.recipe", spec.supernet.recipe
     for number, proxy in enumerate(spec.scoring.proxies):
         yield "proxies", f"scoring.proxies.{number}", proxy
     yield "evaluators", "evaluator", spec.evaluator
+    if spec.audit.evaluator is not None:
+        yield "evaluators", "audit.evaluator", spec.audit.evaluator
+    for name, cost in spec.costs.items():
+        yield "costs", f"costs.{name}", cost
     yield "searchers", "searcher", spec.searcher
 
 
@@ -128,6 +212,8 @@ def _resolve_dataset(
     spec: JobSpec, datasets: Mapping[str, DatasetInfo], embedded: bool, found: list[Violation]
 ) -> JobSpec:
     ref = spec.dataset
+    if ref is None:
+        return spec
     known = datasets.get(ref.name)
     if known is not None and not ref.config:
         resolved = PluginRef(name=known.plugin, config=known.config)

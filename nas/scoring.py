@@ -16,9 +16,11 @@ import numpy.typing as npt
 
 from nas.streams import stream
 from predictors.costs import REGISTRY as COSTS
+from predictors.costs import Cost, ready_costs
 from predictors.encoding import Columns, Layers
 from predictors.ranking import rank_vote
 from predictors.zerocost import REGISTRY, Proxy, ProxyContext, Scored, Vote
+from searchspaces import REGISTRY as SPACES
 from searchspaces import Architecture, MeasurementError, NASError, SearchSpace
 
 if TYPE_CHECKING:
@@ -31,6 +33,18 @@ if TYPE_CHECKING:
 
 FREE = ("live_params", "live_flops")
 """Costs that count as scores: larger networks are taken to be better."""
+
+
+def free_costs(space: PluginRef) -> tuple[str, ...]:
+    """The costs that need no measuring: what every candidate gets, and what every ranking is held against.
+
+    None where the space cannot count.
+    """
+    if space.name in SPACES and not SPACES[space.name].flags.get("counts", True):
+        return ()
+    return tuple(name for name in ready_costs() if not COSTS[name].flags["measured"])
+
+
 _AHEAD = 4  # architectures that a process has waiting, so that the results held stay few
 
 
@@ -224,6 +238,15 @@ def _score_shared(architecture: Architecture) -> ScoredArchitecture:
     return _score(shared.space, architecture, shared.proxies, shared.context)
 
 
+def _on_paper(space: SearchSpace) -> dict[str, Cost]:
+    """The costs that the space counts."""
+    try:
+        space.counts(space.extremes().smallest)
+    except MeasurementError:
+        return {}
+    return {name: COSTS[name](None, space, "cpu") for name in ready_costs() if not COSTS[name].flags["measured"]}
+
+
 # --- columns ---------------------------------------------------------------------------------------------------------
 
 
@@ -239,6 +262,7 @@ class Scores:
         scored: the space whose networks are scored, where that is not `space`: see `SearchSpace.reduced`.
         pool: architectures that were scored before, with the score of every proxy (None where undefined).
         bounds: constraints; those on costs known on paper are held against an architecture.
+        costs: those that are known without measuring, by metric; none given: those that the space counts on paper.
         seed: of pools that are drawn.
     """
 
@@ -251,6 +275,7 @@ class Scores:
         scored: SearchSpace | None = None,
         pool: Mapping[Architecture, Mapping[str, float | None]] | None = None,
         bounds: Sequence[Constraint] = (),
+        costs: Mapping[str, Cost] | None = None,
         seed: int = 0,
     ) -> None:
         self.space, self.seed = space, seed
@@ -260,8 +285,9 @@ class Scores:
         self._known = {architecture.digest: scores for architecture, scores in (pool or {}).items()}
         self._in_pool = frozenset(self._known)
         self._layers: dict[str, npt.NDArray[np.float32]] = {}
-        paper = {b.metric for b in bounds if b.metric in COSTS and not COSTS[b.metric].flags["measured"]}
-        self._bounds = [(bound, COSTS[bound.metric](None, space, "cpu")) for bound in bounds if bound.metric in paper]
+        self.costs = _on_paper(space) if costs is None else dict(costs)
+        self._free = tuple(name for name in FREE if name in self.costs)
+        self._bounds = [(bound, self.costs[bound.metric]) for bound in bounds if bound.metric in self.costs]
 
     def pool_of(self, name: str, size: int) -> list[Architecture]:
         """At most `size` distinct architectures to choose from: those that were scored before, else uniform ones."""
@@ -292,18 +318,21 @@ class Scores:
         return self._known.get(architecture.digest, {})
 
     def __call__(self, architectures: Sequence[Architecture]) -> Columns:
-        """One row per architecture, higher better: `FREE`, then every proxy; NaN where a proxy is undefined."""
-        names, rows = (*FREE, *self._own), []
+        """One row per architecture, higher better: `FREE` where the space counts, then every proxy; NaN: undefined."""
+        names, rows = (*self._free, *self._own), []
         for architecture in architectures:
-            counts, scores = self.space.counts(architecture, live=True), self.proxy_scores(architecture)
+            counts = [self.costs[name].measure(architecture).value for name in self._free]
+            scores = self.proxy_scores(architecture)
             found = [scores.get(name) for name in self._own]
-            rows.append([counts.params, counts.flops, *(np.nan if value is None else value for value in found)])
+            rows.append([*counts, *(np.nan if value is None else value for value in found)])
         return Columns(names, np.array(rows, dtype=np.float64).reshape(len(rows), len(names)))
 
     def vote(self, architectures: Sequence[Architecture]) -> npt.NDArray[np.float64]:
-        """A rank among these by size and every proxy together, higher better."""
-        columns = self(architectures)
-        return rank_vote([columns.values[:, columns.names.index(name)] for name in (FREE[0], *self._own)])
+        """A rank among these by size and every proxy together, higher better; all equal where nothing is known."""
+        columns, voters = self(architectures), (*self._free[:1], *self._own)
+        if not voters:
+            return np.zeros(len(architectures))
+        return rank_vote([columns.values[:, columns.names.index(name)] for name in voters])
 
     @property
     def has_layers(self) -> bool:

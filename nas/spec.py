@@ -61,6 +61,7 @@ def _seconds(value: object) -> object:
 
 
 Ref = Annotated[PluginRef, BeforeValidator(_plugin_ref)]
+CostName = Annotated[str, Field(pattern=r"^[A-Za-z_][\w.]*$", max_length=200)]
 Seconds = Annotated[float, BeforeValidator(_seconds)]
 
 
@@ -163,6 +164,9 @@ class Audit(_Part):
     """Really trained networks that say how far the ranking can be trusted. They never enter the front."""
 
     networks: int = Field(30, ge=0, le=10_000, description="Half from the front, half stratified over cost.")
+    evaluator: Ref | None = Field(
+        None, description="What measures them, such as a table; none: each is trained alone, as `training` says."
+    )
     training: Training = Field(Training(epochs=5), description="Short training, the same for all.")
 
 
@@ -183,12 +187,22 @@ class JobSpec(_Part):
 
     name: str = Field("search", min_length=1, max_length=200, description="What people call it.")
     space: Ref = Field(PluginRef(name="nasbench201"), description="Search space.")
-    dataset: Ref = Field(description="A registered data set by name, or (embedded mode) a plug-in with its path.")
+    dataset: Ref | None = Field(
+        None,
+        description="A registered data set by name, or (embedded mode) a plug-in with its path; none where nothing is "
+        "trained, as in a search over a table.",
+    )
     task: Ref = Field(PluginRef(name="classification"), description="What a batch means.")
     objectives: dict[str, Direction] = Field(
         {"accuracy": "max", "params": "min"}, min_length=1, max_length=8, description="Metric: max or min."
     )
     constraints: tuple[str, ...] = Field((), max_length=32, description="Bounds, such as `params <= 200k`.")
+    costs: dict[CostName, Ref] = Field(
+        default_factory=dict,
+        max_length=32,
+        description="Costs of your own by the name that objectives and constraints use: "
+        "`latency_phone: {name: lookup, config: {path: phone.csv, unit: ms}}`.",
+    )
     supernet: Supernet = Field(default_factory=Supernet, description="Shared weights.")
     scoring: Scoring = Field(default_factory=Scoring, description="Scores of untrained networks.")
     evaluator: Ref = Field(PluginRef(name="supernet"), description="What measures a proposed architecture.")

@@ -19,16 +19,19 @@ from safetensors.torch import save_file
 
 from nas.datasets import REGISTRY as DATASETS
 from nas.datasets import Dataset
+from nas.evaluators import costs_of, space_of
+from nas.scoring import free_costs
 from nas.spec import JobSpec, PluginRef
 from nas.tasks import REGISTRY as TASKS
 from nas.tasks import Task
 from nas.training import Precision, choose_device, choose_dtype, to_device
 from predictors.costs import REGISTRY as COSTS
-from predictors.costs import Cost
+from predictors.costs import Cost, ready_costs
 from searchspaces import REGISTRY as SPACES
 from searchspaces import (
     CheckpointError,
     ConfigError,
+    DataError,
     InvalidArchitecture,
     RoutedSupernet,
     SearchSpace,
@@ -56,14 +59,19 @@ class Workbench:
     def __init__(self, spec: JobSpec, *, supernet_file: Path | None = None, device: str | None = None) -> None:
         self.spec, self.supernet_file, self._device = spec, supernet_file, device
         self._supernet: Supernet | None = None
+        self._made: dict[str, Cost] = {}
 
     @cached_property
     def dataset(self) -> Dataset:
+        if self.spec.dataset is None:
+            raise DataError("this job names no data set; give one under `dataset`.")
         return DATASETS[self.spec.dataset.name](self.spec.dataset.config)
 
     @cached_property
     def space(self) -> SearchSpace:
-        return space_for(self.spec.space, self.dataset)
+        """The part of the spec's space that the evaluator can measure."""
+        whole = space_for(self.spec.space, self.dataset if self.spec.dataset else None)
+        return space_of(self.spec, whole)
 
     @cached_property
     def task(self) -> Task:
@@ -75,7 +83,9 @@ class Workbench:
 
     @cached_property
     def dtype(self) -> torch.dtype:
-        """The number format of forward passes."""
+        """The number format of forward passes; float32 where there is no data set."""
+        if self.spec.dataset is None:
+            return torch.float32
         return choose_dtype(self.spec.precision, self.device, self.dataset.input_shape)
 
     @property
@@ -98,16 +108,56 @@ class Workbench:
         return self._supernet
 
     def costs(self, metrics: Iterable[str]) -> dict[str, Cost]:
-        """The costs of these names, for this space and device."""
-        return {metric: COSTS[metric](None, self.space, self.device) for metric in metrics}
+        """The costs of these names: the spec's own, those that the evaluator knows, and the plug-ins.
+
+        Raises:
+            ConfigError: a cost of the spec does not fit the space.
+            DataError: the file of one is missing or broken.
+        """
+        return {metric: self._cost(metric) for metric in metrics}
+
+    def needed_costs(self) -> tuple[str, ...]:
+        """The costs that are known on paper, the spec's own, and those that an objective or a constraint names."""
+        asked = [*self.spec.objectives, *(bound.metric for bound in self.spec.bounds())]
+        priced = {*self.spec.costs, *self._offered, *ready_costs()}
+        own = [*free_costs(self.spec.space), *self.spec.costs]
+        return tuple(dict.fromkeys([*own, *(metric for metric in asked if metric in priced)]))
+
+    def known_costs(self) -> dict[str, Cost]:
+        """Every cost that is known without measuring."""
+        named = [*self.spec.costs, *self._offered, *free_costs(self.spec.space)]
+        return self.costs(metric for metric in named if not self.is_measured(metric))
+
+    def is_measured(self, metric: str) -> bool:
+        """Whether a cost runs the network."""
+        if metric in self._offered and metric not in self.spec.costs:
+            return False
+        name = self.spec.costs[metric].name if metric in self.spec.costs else metric
+        return bool(COSTS[name].flags["measured"])
+
+    def _cost(self, metric: str) -> Cost:
+        if metric not in self._made:
+            ref = self.spec.costs.get(metric)
+            if ref is None and metric in self._offered:
+                self._made[metric] = self._offered[metric]
+            else:
+                name, config = (ref.name, ref.config) if ref else (metric, None)
+                self._made[metric] = COSTS[name](config, self.space, self.device)
+        return self._made[metric]
+
+    @cached_property
+    def _offered(self) -> dict[str, Cost]:
+        return costs_of(self.spec, self.space)
 
 
-def space_for(ref: PluginRef, dataset: Dataset) -> SearchSpace:
+def space_for(ref: PluginRef, dataset: Dataset | None) -> SearchSpace:
     """The space for this data set: its input shape and number of classes are filled in where they are not given.
 
     Raises:
         ConfigError: a setting is wrong, or is not the data set's.
     """
+    if dataset is None:
+        return SPACES[ref.name](ref.config)
     own: Mapping[str, object] = {"input_shape": list(dataset.input_shape), "num_classes": dataset.num_classes}
     given = {key: value for key, value in ref.config.items() if value is not None}
     wrong = [

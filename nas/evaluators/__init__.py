@@ -1,24 +1,51 @@
 """Architecture -> measurements. PLUG-IN FOLDER: one evaluator per file.
 
 A plug-in's `create(config, bench)` gives an `Evaluator`; `bench` is a `nas.workbench.Workbench`, which can be made
-anywhere from plain values and artifact ids. Flags: `level`, `metrics`, `needs_supernet`, `stateful` (shared weights:
-one owner, in order), `batched`, `resumable`.
+anywhere from plain values and artifact ids. Flags: `level`, `metrics`, `needs_supernet`, `needs_data` (True unless it
+says otherwise), `stateful` (shared weights: one owner, in order), `batched`, `resumable`.
+
+Where that depends on its settings, its Config has methods instead: `offered_level(spec)`, `offered_metrics(spec)`,
+`offered_costs(spec, space)` (costs that it knows without measuring) and `offered_space(spec, space)` (the part of the
+space that it can measure).
 """
 
 from typing import Any, cast
 
 from nas.evaluators._evaluator import EvaluationContext, Evaluator, Outcome, Request
-from nas.spec import Level, PluginRef
-from searchspaces import Registry
+from nas.spec import JobSpec, Level, PluginRef
+from predictors.costs import Cost
+from searchspaces import Config, Registry, SearchSpace
 
 REGISTRY: Registry[Evaluator] = Registry("evaluators", "nas.evaluators")
 
 
-def level_of(ref: PluginRef) -> Level:
-    """The fidelity level that an evaluator measures at: its setting where it has one, else its flag."""
-    plugin = REGISTRY[ref.name]
-    level: Any = getattr(plugin.configure(ref.config), "level", None) or plugin.flags["level"]
+def level_of(spec: JobSpec, ref: PluginRef | None = None) -> Level:
+    """The fidelity level that a job's evaluator, or another one of it, measures at."""
+    plugin, config = REGISTRY[(ref or spec.evaluator).name], _config(ref or spec.evaluator)
+    offered = getattr(config, "offered_level", None)
+    level: Any = offered(spec) if offered else getattr(config, "level", None) or plugin.flags["level"]
     return cast(Level, level)
+
+
+def metrics_of(spec: JobSpec) -> dict[str, Level]:
+    """Metric -> level of what the job's evaluator measures, and of the costs that it knows."""
+    offered = getattr(_config(spec.evaluator), "offered_metrics", None)
+    if offered:
+        return cast("dict[str, Level]", offered(spec))
+    metrics: Any = REGISTRY[spec.evaluator.name].flags["metrics"]
+    return dict.fromkeys(metrics, level_of(spec))
+
+
+def costs_of(spec: JobSpec, space: SearchSpace) -> dict[str, Cost]:
+    """The costs that the job's evaluator knows without measuring."""
+    offered = getattr(_config(spec.evaluator), "offered_costs", None)
+    return cast("dict[str, Cost]", offered(spec, space)) if offered else {}
+
+
+def space_of(spec: JobSpec, space: SearchSpace) -> SearchSpace:
+    """The part of the space that the job's evaluator can measure."""
+    offered = getattr(_config(spec.evaluator), "offered_space", None)
+    return cast(SearchSpace, offered(spec, space)) if offered else space
 
 
 def needs_supernet(ref: PluginRef) -> bool:
@@ -26,4 +53,25 @@ def needs_supernet(ref: PluginRef) -> bool:
     return bool(REGISTRY[ref.name].flags.get("needs_supernet", False))
 
 
-__all__ = ["REGISTRY", "EvaluationContext", "Evaluator", "Outcome", "Request", "level_of", "needs_supernet"]
+def needs_data(ref: PluginRef) -> bool:
+    """Whether an evaluator reads the job's data set."""
+    return bool(REGISTRY[ref.name].flags.get("needs_data", True))
+
+
+def _config(ref: PluginRef) -> Config:
+    return REGISTRY[ref.name].configure(ref.config)
+
+
+__all__ = [
+    "REGISTRY",
+    "EvaluationContext",
+    "Evaluator",
+    "Outcome",
+    "Request",
+    "costs_of",
+    "level_of",
+    "metrics_of",
+    "needs_data",
+    "needs_supernet",
+    "space_of",
+]

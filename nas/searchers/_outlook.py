@@ -14,7 +14,6 @@ from nas.resources import EvaluationState, Objective
 from nas.scoring import Scores
 from nas.spec import PluginRef, Ref
 from nas.streams import stream
-from predictors.costs import REGISTRY as COSTS
 from predictors.costs import Cost
 from predictors.encoding import SpaceEncoder, every_block
 from predictors.surrogates import REGISTRY as PREDICTORS
@@ -100,11 +99,16 @@ class Outlook:
         predictor = self._predictor(number, history, known, lambda r: direction * r.values[number] if r.values else 0.0)
         if predictor is None:
             if objective.level == "cost":
-                return np.array([sign * self.space.counts(architecture, live=True).flops for architecture in asked])
+                return sign * self._size_of(asked)
             return -self.scores.vote(asked)
         expected: Prediction = predictor.predict(asked)
         drawn = 0.0 if rng is None else expected.std * rng.standard_normal(len(asked))
         return -(expected.mean + drawn)
+
+    def _size_of(self, asked: Sequence[Architecture]) -> Floats:
+        """What stands for a cost that is measured, until some was: FLOPs, where they are known."""
+        flops = self.scores.costs.get("live_flops")
+        return np.array([flops.measure(architecture).value if flops else 0.0 for architecture in asked])
 
     def _likely(self, history: History, asked: Sequence[Architecture]) -> Floats:
         """1 for candidates that the predictor puts nearer to what broke a bound when measured than to what held it."""
@@ -157,9 +161,9 @@ class Outlook:
 
     @cached_property
     def _paper(self) -> dict[int, Cost]:
-        """The objectives that are costs known on paper."""
-        costs = {n: o.metric for n, o in enumerate(self.objectives) if o.level == "cost" and o.metric in COSTS}
-        return {n: COSTS[m](None, self.space, "cpu") for n, m in costs.items() if not COSTS[m].flags["measured"]}
+        """The objectives that are costs known without measuring."""
+        costs = {n: o.metric for n, o in enumerate(self.objectives) if o.level == "cost"}
+        return {n: self.scores.costs[metric] for n, metric in costs.items() if metric in self.scores.costs}
 
 
 def _is_finished(record: Record) -> bool:

@@ -21,17 +21,28 @@ from nas.resources import (
 )
 from nas.spec import JobSpec
 from nas.stages._context import UnitContext
-from nas.stages._trust import audited, trains, trust_report
+from nas.stages._trust import audit_level, audited, audits, trust_report
 
 _PER_UNIT = 8
+
+
+def auditor(context: UnitContext) -> Evaluator:
+    """What measures the networks: the spec's evaluator, or training alone."""
+    ref = context.spec.audit.evaluator
+    if ref is not None:
+        found: Evaluator = EVALUATORS[ref.name](ref.config, context.bench)
+        return found
+    settings = {"level": "short", "training": context.spec.audit.training.model_dump()}
+    alone: Evaluator = EVALUATORS["standalone"](settings, context.bench)
+    return alone
 
 
 class AuditStage:
     """Units of a few networks each, so that many workers share the training."""
 
     def plan(self, spec: JobSpec, view: JobView) -> list[UnitPlan]:
-        if trains(spec):
-            return []  # the search itself trained its networks: there is no ranking left to check
+        if not audits(spec):
+            return []
         chosen = audited(view.candidates(), view.job().objectives, spec)
         chunks = [chosen[start : start + _PER_UNIT] for start in range(0, len(chosen), _PER_UNIT)]
         return [
@@ -41,17 +52,16 @@ class AuditStage:
 
     def run(self, context: UnitContext) -> JsonObject:
         spec, space = context.spec, context.bench.space
-        fidelity = Fidelity(level="short", resources={"epochs": spec.audit.training.epochs})
+        evaluator, level = auditor(context), audit_level(spec)
+        resources = {} if spec.audit.evaluator else {"epochs": spec.audit.training.epochs}
+        fidelity = Fidelity(level=level, resources=resources)
         texts: list[str] = context.unit.payload["texts"]
         architectures = [space.parse(text) for text in texts]
         context.journal.propose(
             [Proposal(text=a.text, digest=a.digest, fidelity=fidelity, reason="audit") for a in architectures]
         )
         mine = {architecture.digest for architecture in architectures}
-        evaluator: Evaluator = EVALUATORS["standalone"](
-            {"level": "short", "training": spec.audit.training.model_dump()}, context.bench
-        )
-        for evaluation in context.journal.pending("short"):
+        for evaluation in context.journal.pending(level):
             if evaluation.proposal.digest in mine:
                 if context.must_leave():
                     raise context.leave()
@@ -91,13 +101,13 @@ class AuditStage:
             self._tell(context, evaluation, {m.metric: m.value for m in outcome.measurements})
 
     def _tell(self, context: UnitContext, evaluation: Evaluation, values: dict[str, float]) -> None:
-        settled = context.journal.settled("short")
+        settled = context.journal.settled(audit_level(context.spec))
         done, total = len(settled), context.spec.audit.networks
         each = float(np.mean([e.seconds for e in settled if e.seconds])) if settled else 0.0
         context.journal.progress(
             phase=Phase.AUDIT,
             fraction=min(1.0, done / max(1, total)),
-            message="training networks to check the ranking",
+            message="measuring networks to check the ranking",
             seconds_left=max(0, total - done) * each + context.seconds_after(Phase.AUDIT),
             audited=done,
             audits_total=total,

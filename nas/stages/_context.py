@@ -118,7 +118,7 @@ def output_key(context: UnitContext, epochs: int) -> str:
     makers = (SPACES[spec.space.name].create, recipe.create, *(RECIPES[ref.name].create for ref in within))
     parts: dict[str, Any] = {
         "space": spec.space.model_dump(mode="json"),
-        "dataset": spec.dataset.model_dump(mode="json"),
+        "dataset": spec.dataset and spec.dataset.model_dump(mode="json"),
         "task": spec.task.model_dump(mode="json"),
         "supernet": spec.supernet.model_dump(mode="json", exclude={"from_job", "diagnosis"}),
         "precision": spec.precision,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 
+from nas.admission import can_train
 from nas.ports import JobView
 from nas.resources import (
     Delivery,
@@ -40,6 +41,8 @@ class DeliverStage:
     """One unit for each delivered network."""
 
     def plan(self, spec: JobSpec, view: JobView) -> list[UnitPlan]:
+        if not can_train(spec):
+            return []
         points = delivered(view.front(), spec.deliver.networks)
         return [
             UnitPlan(key=f"deliver-{number:04d}", payload={"text": point.text, "weights": "trained"})

@@ -2,21 +2,31 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
+from nas.admission import can_train
 from nas.evaluators import REGISTRY as EVALUATORS
-from nas.evaluators import needs_supernet
+from nas.evaluators import needs_data, needs_supernet
 from nas.ports import JobView
 from nas.resources import CostRange, JsonObject, Phase, PreflightReport, UnitPlan
 from nas.spec import Constraint, JobSpec
 from nas.stages._score import scored_space, scoring_context
-from nas.stages._search import needed_costs
 from nas.streams import stream
-from searchspaces import Architecture, ConfigError, DataError, InfeasibleSpace, OutOfMemory, SpecError, Violation
+from searchspaces import (
+    Architecture,
+    ConfigError,
+    DataError,
+    InfeasibleSpace,
+    MeasurementError,
+    OutOfMemory,
+    SpecError,
+    Violation,
+)
 
 if TYPE_CHECKING:
     from nas.stages._context import UnitContext
@@ -50,7 +60,8 @@ class PreflightStage:
         context.journal.report(report)
         if report.satisfiable is False:
             raise InfeasibleSpace("the constraints cannot be met: " + "; ".join(report.notes) + ".")
-        epochs = (report.train_steps or 0) // steps_per_epoch(context.spec, len(context.bench.dataset.train))
+        steps = report.train_steps
+        epochs = steps // steps_per_epoch(context.spec, len(context.bench.dataset.train)) if steps else 0
         context.journal.progress(fraction=1.0, seconds_left=report.expected_seconds, epochs_total=epochs)
         return {"epochs": epochs, "threads": report.threads}
 
@@ -72,14 +83,28 @@ def refuse_impossible(spec: JobSpec) -> None:
     try:
         _ = bench.space
     except DataError as error:
-        raise SpecError([Violation("dataset", repr(spec.dataset.name), str(error))]) from error
+        named = repr(spec.dataset.name) if spec.dataset else str(spec.evaluator)
+        raise SpecError([Violation("dataset" if spec.dataset else "evaluator", named, str(error))]) from error
     except ConfigError as error:
         raise SpecError(error.violations) from error
+    _refuse_costs(spec, bench)
     if not spec.constraints:
         return
     survey = _Survey.of(spec, bench)
     if survey.satisfiable is False:
         raise SpecError([Violation("constraints", why, "a bound that some architecture meets") for why in survey.why()])
+
+
+def _refuse_costs(spec: JobSpec, bench: Workbench) -> None:
+    for name, ref in spec.costs.items():
+        try:
+            bench.costs([name])
+        except ConfigError as error:
+            prefix = f"costs.{name}.config"
+            found = [Violation(f"{prefix}.{v.field}", v.value, v.allowed) for v in error.violations]
+            raise SpecError(found) from error
+        except DataError as error:
+            raise SpecError([Violation(f"costs.{name}", str(ref), str(error))]) from error
 
 
 def preflight(spec: JobSpec, *, bench: Workbench | None = None) -> PreflightReport:
@@ -93,11 +118,36 @@ def preflight(spec: JobSpec, *, bench: Workbench | None = None) -> PreflightRepo
     from nas.workbench import Workbench
 
     bench = bench or Workbench(spec)
-    survey = _Survey.of(spec, bench)
+    survey, size = _Survey.of(spec, bench), bench.space.size()
+    notes = survey.why()
+    if size < spec.budget.evaluations:
+        notes.append(f"budget.evaluations is {spec.budget.evaluations}, but there are {size} architectures")
+    report = PreflightReport(
+        space_size=size,
+        costs=survey.ranges(),
+        satisfiable=survey.satisfiable,
+        share_feasible=survey.share_feasible,
+        notes=tuple(notes),
+    )
+    return _with_training(report, spec, bench) if can_train(spec) else _without_training(report, spec)
+
+
+def _without_training(report: PreflightReport, spec: JobSpec) -> PreflightReport:
+    """The report of a job that trains nothing; what its evaluator takes is not known before."""
+    left_out = ["deliver"] * (spec.deliver.networks > 0)
+    if spec.audit.evaluator is None and spec.audit.networks > 0:
+        left_out.insert(0, "audit")
+    why = "no data set is given" if spec.dataset is None else f"{spec.space.name} builds no networks"
+    notes = [f"{why}, so nothing is trained: no {' and no '.join(left_out)}"] if left_out else []
+    return report.model_copy(update={"notes": (*report.notes, *notes)})
+
+
+def _with_training(report: PreflightReport, spec: JobSpec, bench: Workbench) -> PreflightReport:
+    """The report with the time and memory of what is trained and scored."""
     timing = _time_paths(spec, bench)
     passes = _passes_per_step(spec, bench)
     per_epoch = steps_per_epoch(spec, len(bench.dataset.train))
-    notes = survey.why()
+    notes = list(report.notes)
     if timing.at_once < min(spec.supernet.batch_size, len(bench.dataset.train)):
         notes.append(f"memory is short: batches run in parts of at most {timing.at_once} samples")
     epochs, limit = spec.budget.epochs, spec.budget.wall_time
@@ -108,18 +158,15 @@ def preflight(spec: JobSpec, *, bench: Workbench | None = None) -> PreflightRepo
     scoring = _time_scoring(spec, bench)
     notes += scoring.undefined
     seconds = _phase_seconds(spec, bench, timing.pass_seconds, scoring.seconds, epochs=epochs, passes=passes)
-    return PreflightReport(
-        space_size=bench.space.size(),
-        costs=survey.ranges(),
-        satisfiable=survey.satisfiable,
-        share_feasible=survey.share_feasible,
-        largest_path_bytes=timing.largest_path_bytes,
-        threads=timing.threads,
-        train_steps=epochs * per_epoch,
-        expected_seconds=sum(seconds.values()),
-        phase_seconds=seconds,
-        notes=tuple(notes),
-    )
+    known = {
+        "largest_path_bytes": timing.largest_path_bytes,
+        "threads": timing.threads,
+        "train_steps": epochs * per_epoch,
+        "expected_seconds": sum(seconds.values()),
+        "phase_seconds": seconds,
+        "notes": tuple(notes),
+    }
+    return report.model_copy(update=known)
 
 
 @dataclass
@@ -128,6 +175,7 @@ class _Survey:
 
     space_values: dict[str, list[float]]
     units: dict[str, str]
+    measured: set[str]
     bounds: tuple[Constraint, ...]
     satisfiable: bool | None
     share_feasible: float | None
@@ -135,16 +183,16 @@ class _Survey:
     @classmethod
     def of(cls, spec: JobSpec, bench: Workbench) -> _Survey:
         rng = stream(spec.seed, "preflight")
-        costs = bench.costs(needed_costs(spec))
+        costs = bench.costs(bench.needed_costs())
         sample = [*bench.space.extremes(), *(bench.space.sample(rng) for _ in range(_SAMPLE))]
         values: dict[str, list[float]] = {}
         units: dict[str, str] = {}
         for metric, cost in costs.items():
-            chosen = sample[: _MEASURED_SAMPLE + 2] if _is_measured(metric) else sample
-            readings = [cost.measure(architecture) for architecture in chosen]
-            values[metric], units[metric] = [r.value for r in readings], readings[0].unit
+            chosen = sample[: _MEASURED_SAMPLE + 2] if bench.is_measured(metric) else sample
+            values[metric], units[metric] = _readings(cost, chosen)
+        measured = {metric for metric in costs if bench.is_measured(metric)}
         bounds = tuple(bound for bound in spec.bounds() if bound.metric in costs)
-        survey = cls(values, units, bounds, satisfiable=True, share_feasible=None)
+        survey = cls(values, units, measured, bounds, satisfiable=True, share_feasible=None)
         if bounds:
             survey.share_feasible = survey._share()
             survey.satisfiable = bool(survey.share_feasible) or survey._search_all(bench, costs)
@@ -153,8 +201,7 @@ class _Survey:
     def _share(self) -> float:
         num_sampled = min(len(self.space_values[bound.metric]) for bound in self.bounds)
         met = [
-            all(bound.violation(self.space_values[bound.metric][i]) == 0 for bound in self.bounds)
-            for i in range(num_sampled)
+            all(_holds(bound, self.space_values[bound.metric][i]) for bound in self.bounds) for i in range(num_sampled)
         ]
         return sum(met) / num_sampled
 
@@ -162,9 +209,9 @@ class _Survey:
         """Whether any architecture meets the bounds, where the sample held none; None when the space is too large."""
         if bench.space.size() > _EXHAUSTIVE:
             return None
-        on_paper = [bound for bound in self.bounds if not _is_measured(bound.metric)]
+        on_paper = [bound for bound in self.bounds if bound.metric not in self.measured]
         met = any(
-            all(bound.violation(costs[bound.metric].measure(architecture).value) == 0 for bound in on_paper)
+            all(_holds(bound, _value(costs[bound.metric], architecture)) for bound in on_paper)
             for architecture in bench.space.iterate()
         )
         return None if met and len(on_paper) < len(self.bounds) else met
@@ -180,13 +227,17 @@ class _Survey:
                 maximum=max(values),
                 share_feasible=self._share_of(metric),
             )
-            for metric, values in self.space_values.items()
+            for metric in self.space_values
+            if (values := self._known(metric))
         )
+
+    def _known(self, metric: str) -> list[float]:
+        return [value for value in self.space_values[metric] if math.isfinite(value)]
 
     def _share_of(self, metric: str) -> float | None:
         mine = [bound for bound in self.bounds if bound.metric == metric]
         values = self.space_values[metric]
-        met = [value for value in values if all(bound.violation(value) == 0 for bound in mine)]
+        met = [value for value in values if all(_holds(bound, value) for bound in mine)]
         return len(met) / len(values) if mine else None
 
     def why(self) -> list[str]:
@@ -196,14 +247,40 @@ class _Survey:
         return [
             f"{b.metric} {b.operator} {b.bound:g}, but {b.metric} goes from {min(v):g} to {max(v):g}"
             for b in self.bounds
-            if (v := self.space_values[b.metric]) and (self.satisfiable is False or self._share_of(b.metric) == 0)
+            if (v := self._known(b.metric)) and (self.satisfiable is False or self._share_of(b.metric) == 0)
         ]
 
 
-def _is_measured(metric: str) -> bool:
-    from predictors.costs import REGISTRY
+def _holds(bound: Constraint, value: float) -> bool:
+    return math.isfinite(value) and bound.violation(value) == 0
 
-    return bool(REGISTRY[metric].flags["measured"])
+
+def _value(cost: Cost, architecture: Architecture) -> float:
+    """A cost; NaN where it is not known."""
+    try:
+        return cost.measure(architecture).value
+    except MeasurementError:
+        return math.nan
+
+
+def _readings(cost: Cost, architectures: Sequence[Architecture]) -> tuple[list[float], str]:
+    """The cost of each, NaN where it is not known, and its unit.
+
+    Raises:
+        MeasurementError: it is known of none, with the reason of the last.
+    """
+    values, unit, reason = list[float](), None, None
+    for architecture in architectures:
+        try:
+            found = cost.measure(architecture)
+            unit = found.unit
+            values.append(found.value)
+        except MeasurementError as error:
+            reason = error
+            values.append(math.nan)
+    if unit is None and reason is not None:
+        raise reason
+    return values, unit or ""
 
 
 def _passes_per_step(spec: JobSpec, bench: Workbench) -> int:
@@ -305,9 +382,9 @@ def _phase_seconds(
     """Expected seconds by phase, from the time of a step of one path; a forward pass costs a third of it."""
     num_train, num_valid = len(bench.dataset.train), len(bench.dataset.valid)
     per_image = pass_seconds / min(spec.supernet.batch_size, num_train)
-    shared = needs_supernet(spec.evaluator)
+    shared, reads = needs_supernet(spec.evaluator), needs_data(spec.evaluator)
     training = getattr(EVALUATORS[spec.evaluator.name].configure(spec.evaluator.config), "training", None)
-    each = per_image / 3 * num_valid + per_image * num_train * (training.epochs if training else 0)
+    each = per_image / 3 * num_valid * reads + per_image * num_train * (training.epochs if training else 0)
     return {
         Phase.SCORE: scoring * spec.scoring.pool,
         Phase.SUPERNET: per_image * num_train * epochs * passes if shared and not spec.supernet.from_job else 0.0,

@@ -103,5 +103,6 @@ def scores_of(bench: Workbench, view: JobView) -> Scores:
         scored=scored_space(bench),
         pool=known,
         bounds=bench.spec.bounds(),
+        costs=bench.known_costs(),
         seed=bench.spec.seed,
     )

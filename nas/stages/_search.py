@@ -91,7 +91,7 @@ class Search:
             evaluator=plugin(spec.evaluator.config, bench),
             pricing=Pricing.of(context),
             scores=scores,
-            fidelity=Fidelity(level=level_of(spec.evaluator)),
+            fidelity=Fidelity(level=level_of(spec)),
         )
         search.catch_up()
         return search
@@ -119,7 +119,7 @@ class Search:
         wanted = min(self.context.spec.batch, budget - self.num_evaluated)
         rng = stream(self.context.spec.seed, "searcher", self.history.num_proposals)
         proposals = [
-            proposal.model_copy(update={"fidelity": self.fidelity})
+            proposal if proposal.fidelity.resources else proposal.model_copy(update={"fidelity": self.fidelity})
             for proposal in self.searcher.ask(self.history, wanted, rng)
         ]
         if not proposals:
@@ -293,7 +293,7 @@ class Pricing:
 
     @classmethod
     def of(cls, context: UnitContext) -> Pricing:
-        return cls(context, context.bench.costs(needed_costs(context.spec)), context.spec.bounds())
+        return cls(context, context.bench.costs(context.bench.needed_costs()), context.spec.bounds())
 
     def price(self, proposal: Proposal) -> Price:
         """The costs of a proposal; a cost that cannot be computed fails the evaluation with its reason."""
@@ -319,18 +319,3 @@ class Pricing:
         """Summed relative violation of the constraints on these measurements; 0 when all hold."""
         values = {m.metric: m.value for m in measurements}
         return sum(bound.violation(values[bound.metric]) for bound in self.bounds if bound.metric in values)
-
-
-def needed_costs(spec: JobSpec) -> tuple[str, ...]:
-    """The costs that are known on paper, and those that an objective or a constraint names."""
-    from predictors.costs import REGISTRY
-
-    asked = [*spec.objectives, *(bound.metric for bound in spec.bounds())]
-    return tuple(dict.fromkeys([*free_costs(), *(metric for metric in asked if metric in REGISTRY)]))
-
-
-def free_costs() -> tuple[str, ...]:
-    """The costs that need no measuring: what every candidate gets, and what every ranking is held against."""
-    from predictors.costs import REGISTRY, ready_costs
-
-    return tuple(name for name in ready_costs() if not REGISTRY[name].flags["measured"])

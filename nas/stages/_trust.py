@@ -7,12 +7,12 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from nas.evaluators import level_of
+from nas.admission import can_train
+from nas.evaluators import level_of, needs_data
 from nas.ports import JobView
 from nas.resources import Candidate, JsonObject, Objective, Phase, Provenance, TrustReport
-from nas.scoring import FREE
-from nas.spec import JobSpec
-from nas.stages._search import free_costs
+from nas.scoring import FREE, free_costs
+from nas.spec import JobSpec, Level
 from nas.streams import stream
 from nas.trust import trust_report as report_of
 from predictors.encoding import Columns, SpaceEncoder, every_block
@@ -21,7 +21,6 @@ from predictors.surrogates import REGISTRY as PREDICTORS
 from searchspaces import REGISTRY as SPACES
 from searchspaces import Architecture
 
-_TRUTH = "accuracy@short"
 _TRAINED = ("short", "full")
 _PREDICTOR = "fused"
 _FOLDS = 10
@@ -30,8 +29,24 @@ Floats = npt.NDArray[np.float64]
 
 
 def trains(spec: JobSpec) -> bool:
-    """Whether the search itself trains its networks, so that there is no ranking left to check."""
-    return level_of(spec.evaluator) in _TRAINED
+    """Whether the search itself measures trained networks, so that there is no ranking left to check."""
+    return level_of(spec) in _TRAINED and spec.audit.evaluator is None
+
+
+def audits(spec: JobSpec) -> bool:
+    """Whether networks are measured to check the ranking."""
+    if spec.audit.evaluator is not None:
+        return not needs_data(spec.audit.evaluator) or can_train(spec)
+    return not trains(spec) and can_train(spec)
+
+
+def audit_level(spec: JobSpec) -> Level:
+    """The level that the audit measures at."""
+    return level_of(spec, spec.audit.evaluator) if spec.audit.evaluator else "short"
+
+
+def _truth_key(spec: JobSpec) -> str:
+    return f"accuracy@{audit_level(spec)}"
 
 
 def audited(candidates: Sequence[Candidate], objectives: Sequence[Objective], spec: JobSpec) -> list[Candidate]:
@@ -45,22 +60,23 @@ def audited(candidates: Sequence[Candidate], objectives: Sequence[Objective], sp
         [on_front[i] for i in np.unique(np.linspace(0, len(on_front) - 1, half).round().astype(int))] if half else []
     )
     others = [c for c in scored if c.digest not in {kept.digest for kept in chosen}]
-    by_cost = sorted(others, key=lambda c: (c.values.get(_cost_key(objectives), 0.0), c.number))
+    by_cost = sorted(others, key=lambda c: (c.values.get(_cost_key(objectives, spec), 0.0), c.number))
     strata = np.array_split(np.arange(len(by_cost)), min(len(by_cost), num_networks - len(chosen)) or 1)
     chosen += [by_cost[int(rng.choice(stratum))] for stratum in strata if len(stratum)] if by_cost else []
     return chosen[:num_networks]
 
 
-def _cost_key(objectives: Sequence[Objective]) -> str:
+def _cost_key(objectives: Sequence[Objective], spec: JobSpec) -> str:
+    """The cost that networks are stratified by; none known: the order of proposals."""
     costs = [objective.key for objective in objectives if objective.level == "cost"]
-    return costs[0] if costs else f"{free_costs()[0]}@cost"
+    return next(iter([*costs, *(f"{name}@cost" for name in free_costs(spec.space))]), "")
 
 
 def trust_report(view: JobView, spec: JobSpec) -> TrustReport:
     """What the networks that were trained for real so far say of everything that ranks the candidates."""
     every = view.candidates()
-    rows = [] if trains(spec) else [c for c in every if _TRUTH in c.values]
-    level = level_of(spec.evaluator)
+    truth_key, level = _truth_key(spec), level_of(spec)
+    rows = [] if trains(spec) else [c for c in every if truth_key in c.values]
     examined = {
         **{o.key if o.direction == "max" else f"-{o.key}": o for o in view.job().objectives if o.level != "cost"},
         f"accuracy@{level}": Objective(metric="accuracy", level=level, direction="max"),
@@ -74,10 +90,10 @@ def trust_report(view: JobView, spec: JobSpec) -> TrustReport:
     rankers |= _proxies(rows)
     free = {
         metric: np.array([c.values[f"{metric}@cost"] for c in rows])
-        for metric in free_costs()
+        for metric in free_costs(spec.space)
         if all(f"{metric}@cost" in c.values for c in rows)
     }
-    truth = np.array([c.values[_TRUTH] for c in rows])
+    truth = np.array([c.values[truth_key] for c in rows])
     costs = {name: free[name] for name in FREE if name in free}
     rankers |= _fused(spec, rows, truth, {**costs, **{name.partition("@proxy")[0]: rankers[name] for name in rankers}})
     voters = [costs[name] for name in FREE[:1] if name in costs] + list(_proxies(rows).values())
@@ -126,18 +142,20 @@ def _fused(spec: JobSpec, rows: Sequence[Candidate], truth: Floats, known: Mappi
 
 
 def _provenance(view: JobView, spec: JobSpec, rows: Sequence[Candidate]) -> Provenance:
-    job, level = view.job(), level_of(spec.evaluator)
+    job, level = view.job(), level_of(spec)
+    by, cost = spec.audit.evaluator, _cost_key(job.objectives, spec)
+    trained = f"validation accuracy after {spec.audit.training.epochs} epochs of training alone"
     measured = [m for c in rows[:1] for e in view.evaluations(c.digest) for m in e.measurements]
     return Provenance(
-        truth=f"validation accuracy after {spec.audit.training.epochs} epochs of training alone",
+        truth=f"accuracy as {by} measures it" if by else trained,
         rule=f"at most {spec.audit.networks} of the candidates: half from the front, half stratified over "
-        f"{_cost_key(job.objectives)}, seed {spec.seed}",
+        f"{cost or 'nothing'}, seed {spec.seed}",
         context=next((dict(m.context) for m in measured if m.fidelity.level == level), {}),
         wall_seconds=job.spent.wall_seconds,
         passes={
             **_trained_passes(view.results(Phase.SUPERNET)),
             "evaluations": job.spent.evaluations,
-            "audit_epochs": len(rows) * spec.audit.training.epochs,
+            "audit_epochs": 0 if by else len(rows) * spec.audit.training.epochs,
         },
     )
 

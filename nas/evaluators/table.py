@@ -1,0 +1,188 @@
+"""Looks measurements up in a table: a search in seconds, without data and without training."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING, Literal
+
+from pydantic import Field
+
+from nas.evaluators._evaluator import EvaluationContext, Evaluator, Outcome, Request
+from nas.resources import Fidelity, Measurement
+from nas.spec import JobSpec, Level, PluginRef, Ref
+from nas.streams import stream
+from predictors.costs import Cost, Reading
+from searchspaces import REGISTRY as SPACES
+from searchspaces import Architecture, Config, ConfigError, MeasurementError, Plugin, SearchSpace, Violation
+from searchspaces.tables import REGISTRY as TABLES
+from searchspaces.tables import Series, Table
+
+if TYPE_CHECKING:
+    from nas.workbench import Workbench
+
+_SECONDS = "train_seconds"
+
+
+class TableConfig(Config):
+    """Settings of `table`."""
+
+    table: Ref | None = Field(
+        None, description="The table, with its settings; none: the one of the job's space, with its defaults."
+    )
+    epochs: float | None = Field(
+        None, gt=0, description="Length of training to look up; none: the longest that the table knows."
+    )
+    noise: Literal["mean", "run"] = Field(
+        "mean", description="The mean over runs, or a single run: another for every replicate and seed."
+    )
+
+    # --- what a job asks before there is an evaluator -----------------------------------------------------------------
+
+    def opened(self, spec: JobSpec) -> Table:
+        """The table that is meant.
+
+        Raises:
+            ConfigError: there is no such table, or none of the job's space.
+            DataError: its file is missing or broken.
+        """
+        ref = self.table or _table_of(spec.space)
+        if ref.name not in TABLES:
+            raise ConfigError([Violation("table", repr(ref.name), f"one of {', '.join(TABLES)}")])
+        table = TABLES[ref.name](ref.config)
+        table.within(SPACES[spec.space.name](spec.space.config))
+        if self.epochs is not None and self.epochs not in table.epochs:
+            allowed = f"one of {', '.join(f'{e:g}' for e in table.epochs)}, which {table.name} knows"
+            raise ConfigError([Violation("epochs", f"{self.epochs:g}", allowed)])
+        if self.noise == "run" and any(series.runs is None for series in self.looked_up(table).values()):
+            allowed = f"mean; {table.name} knows no single runs of this metric and split"
+            raise ConfigError([Violation("noise", repr(self.noise), allowed)])
+        return table
+
+    def looked_up(self, table: Table, epochs: float | None = None) -> dict[str, Series]:
+        """The metrics that are measured."""
+        return table.metrics_at(epochs or self.epochs or table.epochs[-1])
+
+    def offered_level(self, spec: JobSpec) -> Level:
+        """`full` where the table knows no longer training."""
+        return "full" if self.epochs is None or self.epochs == self.opened(spec).epochs[-1] else "short"
+
+    def offered_metrics(self, spec: JobSpec) -> dict[str, Level]:
+        """What is measured, and what costs the table knows, with their levels."""
+        table, level = self.opened(spec), self.offered_level(spec)
+        measured = self.looked_up(table)
+        timed = [_SECONDS] if any(series.seconds is not None for series in measured.values()) else []
+        return {**dict.fromkeys(table.costs, "cost"), **dict.fromkeys([*measured, *timed], level)}
+
+    def offered_costs(self, spec: JobSpec, space: SearchSpace) -> dict[str, Cost]:
+        """The costs that the table knows."""
+        table = self.opened(spec)
+        return {metric: TableCost(table, metric, series) for metric, series in table.costs.items()}
+
+    def offered_space(self, spec: JobSpec, space: SearchSpace) -> SearchSpace:
+        """The architectures that can be looked up."""
+        return self.opened(spec).within(space)
+
+
+def _table_of(space: PluginRef) -> PluginRef:
+    """The table of a space: the file that spans it, or the first that says it holds its architectures."""
+    file = getattr(SPACES[space.name].configure(space.config), "file", None)
+    if file is not None:
+        return PluginRef(name="file", config={"path": file})
+    found = [name for name in TABLES if TABLES[name].flags["space"] == space.name]
+    if not found:
+        raise ConfigError(
+            [Violation("table", "nothing", f"a table of the space {space.name}; none is known by itself")]
+        )
+    return PluginRef(name=found[0])
+
+
+class TableCost(Cost):
+    """A column of a table that is known without training."""
+
+    def __init__(self, table: Table, metric: str, series: Series) -> None:
+        self.table, self.metric, self.series = table, metric, series
+
+    def measure(self, architecture: Architecture) -> Reading:
+        value = float(self.series.mean[self.table.row(architecture)])
+        if not math.isfinite(value):
+            raise MeasurementError(f"{self.table.name} has no {self.metric} of {architecture.text}.")
+        return Reading(value, self.series.unit, context={"table": self.table.name, "digest": self.table.digest[:16]})
+
+
+class TableEvaluator(Evaluator):
+    """What the table says of an architecture, after as many epochs as the request, or the settings, ask for."""
+
+    def __init__(self, config: TableConfig, bench: Workbench) -> None:
+        self._config, self._bench = config, bench
+
+    @cached_property
+    def _table(self) -> Table:
+        return self._config.opened(self._bench.spec)
+
+    def evaluate(self, requests: Sequence[Request], context: EvaluationContext) -> Iterator[Outcome]:
+        for request in requests:
+            if context.should_stop():
+                return
+            try:
+                yield Outcome(request.evaluation_id, self.look_up(request, context.seed))
+            except MeasurementError as error:
+                yield Outcome(request.evaluation_id, error=str(error))
+
+    def look_up(self, request: Request, seed: int) -> tuple[Measurement, ...]:
+        """What is measured of one architecture.
+
+        Raises:
+            MeasurementError: the table does not hold the architecture, the length of training or the run.
+        """
+        table, row = self._table, self._table.row(request.architecture)
+        epochs = request.fidelity.resources.get("epochs", self._config.epochs or table.epochs[-1])
+        found = self._config.looked_up(table, epochs)
+        if not found:
+            known = ", ".join(f"{known:g}" for known in table.epochs)
+            raise MeasurementError(f"{table.name} knows nothing after {epochs:g} epochs; it knows {known}.")
+        fidelity = Fidelity(level=request.fidelity.level, resources={"epochs": epochs} if epochs else {})
+        values = {metric: (series.unit, self._value(series, row, request, seed)) for metric, series in found.items()}
+        clocks = [series.seconds[row] for series in found.values() if series.seconds is not None]
+        if clocks:
+            values[_SECONDS] = ("s", float(clocks[0]))
+        context: Mapping[str, str | int | float | bool] = {
+            "table": table.name,
+            "digest": table.digest[:16],
+            "noise": self._config.noise,
+        }
+        return tuple(
+            Measurement(metric=metric, value=value, unit=unit, fidelity=fidelity, context=dict(context))
+            for metric, (unit, value) in values.items()
+        )
+
+    def _value(self, series: Series, row: int, request: Request, seed: int) -> float:
+        if self._config.noise == "mean":
+            value: float | None = float(series.mean[row])
+        else:
+            order = stream(seed, "table", request.architecture.digest).permutation(series.num_runs(row))
+            known = request.replicate < len(order)
+            value = series.of_run(row, int(order[request.replicate])) if known else None
+        if value is None or not math.isfinite(value):
+            what = f"run {request.replicate + 1}" if self._config.noise == "run" else "measurement"
+            raise MeasurementError(f"{self._table.name} has no {what} of {request.architecture.text}.")
+        return value
+
+
+PLUGIN = Plugin(
+    name="table",
+    description="Looks measurements up in a table of a public benchmark, or in your own",
+    source="Dong and Yang (2020), NAS-Bench-201, arXiv 2001.00326 (search without training)",
+    create=TableEvaluator,
+    Config=TableConfig,
+    flags={
+        "level": "full",
+        "metrics": ("accuracy",),
+        "needs_supernet": False,
+        "needs_data": False,
+        "stateful": False,
+        "batched": False,
+        "resumable": False,
+    },
+)
