@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from searchspaces._architecture import Architecture
-from searchspaces._errors import InvalidArchitecture
+from searchspaces._errors import InfeasibleSpace, InvalidArchitecture, MeasurementError
 from searchspaces._registry import Config
 
 if TYPE_CHECKING:
@@ -37,14 +37,15 @@ class Decision:
         name: unique in its space.
         options: the values it may take, as text; their order is the order of `encode`.
         parametric: for every option, whether it owns trainable weights.
-        kind: `op` (unordered) or `ordinal` (nested, the larger holds the smaller).
+        kind: `op` (unordered), `ordinal` (nested, the larger holds the smaller) or `link` (what feeds what, so no
+            operation of its own).
         active_if: (earlier decision, the options of it) under which this one exists; None means always.
     """
 
     name: str
     options: tuple[str, ...]
     parametric: tuple[bool, ...]
-    kind: Literal["op", "ordinal"] = "op"
+    kind: Literal["op", "ordinal", "link"] = "op"
     active_if: tuple[str, frozenset[str]] | None = None
 
 
@@ -86,7 +87,14 @@ class SearchSpace(ABC):
 
     A subclass gives the text form, both notions of sameness, the drawing, the counts and the networks; everything that
     follows from the decisions alone is here.
+
+    Attributes:
+        has_networks: whether `build` and `supernet` work; the plug-in's flag `networks` says the same.
+        has_counts: whether `counts` works; the plug-in's flag `counts` says the same.
     """
+
+    has_networks: bool = True
+    has_counts: bool = True
 
     def __init__(self, name: str, config: Config, decisions: Sequence[Decision]) -> None:
         self.name, self.config, self.decisions = name, config, tuple(decisions)
@@ -118,20 +126,40 @@ class SearchSpace(ABC):
         """What a page draws: nodes with `label` and `layer`, edges with `option` and `live`."""
 
     @abstractmethod
-    def counts(self, architecture: Architecture, *, live: bool = False) -> Counts:
-        """Parameters and FLOPs of the stand-alone network, analytically; with `live`, of what can reach the output."""
-
-    @abstractmethod
     def extremes(self) -> Extremes:
-        """The cheapest and the dearest architecture."""
+        """The cheapest and the dearest architecture; some first and last one where nothing can be counted."""
 
-    @abstractmethod
+    # --- what a space may lack, and then says so with `has_counts` and `has_networks` ---------------------------------
+
+    def counts(self, architecture: Architecture, *, live: bool = False) -> Counts:
+        """Parameters and FLOPs of the stand-alone network, analytically; with `live`, of what can reach the output.
+
+        Raises:
+            MeasurementError: this space cannot count.
+        """
+        raise MeasurementError(
+            f"nothing can be counted on paper in {self.name}: measure costs, or take them from a table."
+        )
+
     def network(self, architecture: Architecture) -> nn.Module:
-        """The stand-alone network, initialised from torch's generator as it stands; callers want `build`."""
+        """The stand-alone network, initialised from torch's generator as it stands; callers want `build`.
 
-    @abstractmethod
+        Raises:
+            InfeasibleSpace: this space has no networks.
+        """
+        raise InfeasibleSpace(self._without_networks)
+
     def supernetwork(self) -> Supernet:
-        """The supernet, initialised from torch's generator as it stands; callers want `supernet`."""
+        """The supernet, initialised from torch's generator as it stands; callers want `supernet`.
+
+        Raises:
+            InfeasibleSpace: this space has no networks.
+        """
+        raise InfeasibleSpace(self._without_networks)
+
+    @property
+    def _without_networks(self) -> str:
+        return f"{self.name} has no networks to build or train: take an evaluator that needs none, a table for example."
 
     def reduced(self) -> SearchSpace:
         """The same architectures with smaller networks, for scores of untrained ones; itself where it has none."""
@@ -215,6 +243,15 @@ class SearchSpace(ABC):
 
     # --- walking -----------------------------------------------------------------------------------------------------
 
+    def complete(self, options: Mapping[str, str], rng: Rng) -> Architecture:
+        """An architecture that has these options as far as it can; what they leave open is drawn.
+
+        What a searcher uses that chooses decision by decision: not everything that the decisions span need be an
+        architecture of the space. Options of decisions that are not active are left out.
+        """
+        allowed = {decision.name: decision.options for decision in self.decisions}
+        return self._complete({name: o for name, o in options.items() if o in allowed.get(name, ())}, rng)
+
     def next_decision(self, prefix: Mapping[str, str]) -> Decision | None:
         """The first active decision that `prefix` leaves open; None when it is complete."""
         for decision in self.decisions:
@@ -261,9 +298,7 @@ class SearchSpace(ABC):
 
     def size(self) -> int:
         """How many architectures there are."""
-        if all(decision.active_if is None for decision in self.decisions):
-            return math.prod(len(decision.options) for decision in self.decisions)
-        return sum(1 for _ in self.iterate())
+        return math.prod(self._choices(decision) for decision in self.decisions if decision.active_if is None)
 
     def is_always_active(self, decision: Decision) -> bool:
         """Whether every architecture has this decision; only then do its partitions have no architecture in common."""
@@ -302,6 +337,14 @@ class SearchSpace(ABC):
         return np.array(bits, dtype=np.float32)
 
     # --- inside ------------------------------------------------------------------------------------------------------
+
+    def _choices(self, decision: Decision) -> int:
+        """How many ways there are to choose an active decision and all that then become active."""
+        opened = [(d, d.active_if[1]) for d in self.decisions if d.active_if and d.active_if[0] == decision.name]
+        return sum(
+            math.prod(self._choices(child) for child, needed in opened if option in needed)
+            for option in decision.options
+        )
 
     def _make(self, options: Mapping[str, str]) -> Architecture:
         ordered = tuple((d.name, options[d.name]) for d in self.decisions if d.name in options)

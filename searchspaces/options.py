@@ -19,16 +19,13 @@ from typing import TYPE_CHECKING, Annotated, cast
 from pydantic import BeforeValidator, Field, model_validator
 
 from searchspaces._architecture import Architecture
-from searchspaces._errors import InvalidArchitecture, MeasurementError
+from searchspaces._errors import InvalidArchitecture
 from searchspaces._images import InputConfig
 from searchspaces._registry import Config, Plugin
-from searchspaces._space import Counts, Decision, Extremes, SearchSpace
+from searchspaces._space import Decision, Extremes, SearchSpace
 
 if TYPE_CHECKING:
     import networkx
-    from torch import nn
-
-    from searchspaces._supernet import Supernet
 
 _EXAMPLE = {"depth": ["1", "2", "3"], "width": ["16", "32", "64"]}
 _RESERVED = "=,"
@@ -84,6 +81,8 @@ class OptionsConfig(InputConfig):
 class OptionsSpace(SearchSpace):
     """What the decisions span. Its architectures have no networks and no costs on paper here."""
 
+    has_networks = has_counts = False
+
     def __init__(self, config: OptionsConfig) -> None:
         decisions = [_decision(name, choices) for name, choices in config.decisions.items()]
         if config.file is not None:
@@ -124,11 +123,6 @@ class OptionsSpace(SearchSpace):
             graph.add_edge(str(place), str(place + 1), option=option, live=True, decision=name)
         return graph
 
-    def counts(self, architecture: Architecture, *, live: bool = False) -> Counts:
-        raise MeasurementError(
-            "a space of options has no costs on paper; measure them, or give a lookup table under `costs`."
-        )
-
     def extremes(self) -> Extremes:
         """The first and the last option of every decision."""
         return Extremes(self._with_option(0), self._with_option(-1))
@@ -138,12 +132,6 @@ class OptionsSpace(SearchSpace):
         while (decision := self.next_decision(options)) is not None:
             options[decision.name] = decision.options[place]
         return self._make(options)
-
-    def network(self, architecture: Architecture) -> nn.Module:
-        raise InvalidArchitecture("a space of options has no networks here; build them where they are measured.")
-
-    def supernetwork(self) -> Supernet:
-        raise InvalidArchitecture("a space of options has no supernet; choose an evaluator that needs none.")
 
 
 def _decision(name: str, choices: Choices) -> Decision:

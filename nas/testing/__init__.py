@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from nas.testing._recipes import check_recipe as check_recipe
     from nas.testing._searchers import check_searcher as check_searcher
     from nas.testing._spaces import check_space as check_space
+    from nas.testing._spaces import spaces_with as spaces_with
 
 _HOMES = {
     "check_cost": "_costs",
@@ -36,6 +37,7 @@ _HOMES = {
     "check_space": "_spaces",
     "check_task": "_datasets",
     "small_bench": "_evaluators",
+    "spaces_with": "_spaces",
 }
 
 __all__ = [
@@ -52,6 +54,7 @@ __all__ = [
     "check_space",
     "check_task",
     "small_bench",
+    "spaces_with",
 ]
 
 

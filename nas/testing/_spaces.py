@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
 from nas.testing._networks import check_networks, check_supernet
-from searchspaces import Architecture, ContractViolation, InvalidArchitecture, SearchSpace
+from searchspaces import (
+    REGISTRY,
+    Architecture,
+    ContractViolation,
+    InfeasibleSpace,
+    InvalidArchitecture,
+    MeasurementError,
+    NASError,
+    SearchSpace,
+)
 
 ENUMERABLE = 20_000
 """Spaces up to this size are walked whole."""
@@ -31,8 +40,17 @@ def check_space(space: SearchSpace, *, seed: int = 0, samples: int = 6) -> None:
     check_size(space)
     check_reduced(space, drawn)
     check_views(space, drawn)
+    if not space.has_networks:
+        check_without_networks(space, drawn)
+        return
     check_networks(space, drawn, seed=seed)
     check_supernet(space, drawn, seed=seed)
+
+
+def spaces_with(*flags: str) -> list[str]:
+    """The registered spaces that have what these flags name (`networks`, `counts`), by name; a plug-in has what it does
+    not deny."""
+    return [name for name, plugin in REGISTRY.items() if all(plugin.flags.get(flag, True) for flag in flags)]
 
 
 def drawn_architectures(space: SearchSpace, *, seed: int = 0, samples: int = 6) -> list[Architecture]:
@@ -106,6 +124,8 @@ def check_sameness(space: SearchSpace, drawn: Sequence[Architecture]) -> None:
         require(space.validate(live) == [], "the live form is in the space", architecture, live)
         require(space.canonical(canonical) == canonical, "canonical twice is canonical once", architecture)
         require(space.live(live) == live, "live twice is live once", architecture)
+        if not space.has_counts:
+            continue
         full, part = space.counts(architecture), space.counts(architecture, live=True)
         require(part == space.counts(live), "live counts are those of the live form", architecture, part)
         require(part.params <= full.params and part.flops <= full.flops, "what is live costs no more", architecture)
@@ -137,28 +157,54 @@ def check_reduced(space: SearchSpace, drawn: Sequence[Architecture]) -> None:
     require(small.decisions == space.decisions, "a reduced space has the same decisions", small.decisions)
     for architecture in drawn:
         require(small.validate(architecture) == [], "a reduced space has the same architectures", architecture)
+        if not space.has_counts:
+            continue
         fits = small.counts(architecture).params <= space.counts(architecture).params
         require(fits, "networks of the reduced space are no larger", architecture)
 
 
 def check_views(space: SearchSpace, drawn: Sequence[Architecture]) -> None:
-    """The encoding tells architectures apart; the graph is acyclic and can be drawn."""
+    """The encoding tells canonical forms apart; the graph is acyclic and can be drawn."""
     import networkx
 
     from searchspaces import drawing
 
     codes = [space.encode(architecture) for architecture in drawn]
+    canonical = {space.canonical(architecture) for architecture in drawn}
     width = sum(len(decision.options) for decision in space.decisions)
     require(all(code.ndim == 1 and np.isfinite(code).all() for code in codes), "an encoding is a finite vector")
     require(len({code.shape for code in codes}) == 1, "encodings have one length", width)
-    require(len({code.tobytes() for code in codes}) == len(codes), "encodings tell architectures apart")
-    smallest, largest = space.extremes()
+    require(len({code.tobytes() for code in codes}) >= len(canonical), "encodings tell canonical forms apart")
+    check_extremes(space, drawn)
     for architecture in drawn:
-        params = space.counts(architecture).params
-        low, high = space.counts(smallest).params, space.counts(largest).params
-        require(low <= params <= high, "the extremes enclose every architecture's parameters", architecture, params)
         graph = space.graph(architecture)
         require(networkx.is_directed_acyclic_graph(graph), "a graph has no cycle", architecture)
         drawn_edges = drawing(space, architecture)["edges"]
         forward = all(graph.nodes[s]["layer"] < graph.nodes[t]["layer"] for s, t in graph.edges())
         require(forward and len(drawn_edges) == graph.number_of_edges(), "edges lead to later layers", architecture)
+
+
+def check_extremes(space: SearchSpace, drawn: Sequence[Architecture]) -> None:
+    """The extremes enclose every architecture's parameters; a space that cannot count says so."""
+    smallest, largest = space.extremes()
+    if not space.has_counts:
+        _require_refusal(lambda: space.counts(largest), MeasurementError, "a space without counts refuses to count")
+        return
+    low, high = space.counts(smallest).params, space.counts(largest).params
+    for architecture in drawn:
+        params = space.counts(architecture).params
+        require(low <= params <= high, "the extremes enclose every architecture's parameters", architecture, params)
+
+
+def check_without_networks(space: SearchSpace, drawn: Sequence[Architecture]) -> None:
+    """A space that has no networks refuses to build them."""
+    for build in (lambda: space.build(drawn[0]), space.supernet):
+        _require_refusal(build, InfeasibleSpace, "a space without networks refuses to build them")
+
+
+def _require_refusal(what: Callable[[], object], error: type[NASError], promise: str) -> None:
+    try:
+        what()
+    except error:
+        return
+    raise ContractViolation(f"{promise} with {error.__name__}.")

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nas.testing import _networks, _spaces
-from nas.testing._spaces import check_space, drawn_architectures
+from nas.testing._spaces import check_space, drawn_architectures, spaces_with
 from searchspaces import (
     REGISTRY,
     Architecture,
@@ -56,12 +56,30 @@ def test_encodings_tell_architectures_apart_and_graphs_lead_from_input_to_output
     _spaces.check_views(space, drawn_architectures(space, samples=30))
 
 
-def test_networks_are_what_is_counted_are_drawn_from_their_seed_and_can_be_traced(space: SearchSpace) -> None:
-    _networks.check_networks(space, drawn_architectures(space, samples=2))
+@pytest.fixture(params=spaces_with("networks"), scope="module")
+def buildable(request: pytest.FixtureRequest) -> SearchSpace:
+    return REGISTRY[request.param](SMALL)
 
 
-def test_a_path_its_extracted_network_and_its_one_hot_mixture_are_one_function(space: SearchSpace) -> None:
-    _networks.check_supernet(space, drawn_architectures(space, samples=2))
+def test_networks_are_what_is_counted_are_drawn_from_their_seed_and_can_be_traced(buildable: SearchSpace) -> None:
+    _networks.check_networks(buildable, drawn_architectures(buildable, samples=2))
+
+
+def test_a_path_its_extracted_network_and_its_one_hot_mixture_are_one_function(buildable: SearchSpace) -> None:
+    _networks.check_supernet(buildable, drawn_architectures(buildable, samples=2))
+
+
+@pytest.mark.parametrize("name", sorted(set(REGISTRY) - set(spaces_with("networks"))))
+def test_a_space_without_networks_says_so(name: str) -> None:
+    space = REGISTRY[name](SMALL)
+    _spaces.check_without_networks(space, drawn_architectures(space, samples=2))
+
+
+@pytest.mark.parametrize("name", sorted(REGISTRY))
+def test_the_flags_of_a_space_say_what_it_lacks(name: str) -> None:
+    space = REGISTRY[name](SMALL)
+    assert space.has_networks == (name in spaces_with("networks"))
+    assert space.has_counts == (name in spaces_with("counts"))
 
 
 @pytest.mark.parametrize("name", sorted(REGISTRY))
