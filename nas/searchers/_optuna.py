@@ -9,10 +9,15 @@ trial that repeats a known architecture is told as failed and asked again.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from nas.history import History, Record
+from nas.pareto import nondominated
 from nas.resources import EvaluationState, JsonObject, Objective, Proposal
 from nas.searchers._searcher import Searcher, proposal, unseen
 from searchspaces import Architecture, Rng, SearchSpace
@@ -33,16 +38,31 @@ class OptunaSearcher(Searcher):
 
     A draw that was proposed before is told as failed and drawn again, a few times; then a mutant of it is proposed, and
     in a space nearly used up any unseen architecture. Conditional decisions are asked one by one, in the space's order.
+
+    Args:
+        make_sampler: seed -> sampler.
+        space: what is searched.
+        objectives: what for.
+        ordinal: whether the sampler sees ordinal decisions as integers, in place of categories.
+        window: most settled records that the sampler sees, the front and the newest; None: all.
     """
 
-    def __init__(self, make_sampler: MakeSampler, space: SearchSpace, objectives: Sequence[Objective]) -> None:
+    def __init__(
+        self,
+        make_sampler: MakeSampler,
+        space: SearchSpace,
+        objectives: Sequence[Objective],
+        *,
+        ordinal: bool = False,
+        window: int | None = None,
+    ) -> None:
         super().__init__(space, objectives)
-        self._make_sampler = make_sampler
-        self._study = _Study(space, objectives)
+        self._make_sampler, self._window = make_sampler, window
+        self._study = _Study(space, objectives, ordinal=ordinal)
 
     def ask(self, history: History, n: int, rng: Rng) -> list[Proposal]:
         """Up to `n` new architectures; see `Searcher.ask`."""
-        self._study.follow(history)
+        self._study.follow(_newest(history, self._window))
         taken: set[str] = set()
         proposals: list[Proposal] = []
         while len(proposals) < n:
@@ -75,11 +95,37 @@ class OptunaSearcher(Searcher):
         return proposal(found, reason=reason, memo=memo)
 
 
+@contextmanager
+def experimental() -> Iterator[None]:
+    """Where samplers are made of which Optuna says that they may change later: no news in every single draw."""
+    from optuna.exceptions import ExperimentalWarning
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ExperimentalWarning)
+        yield
+
+
+def _newest(history: History, window: int | None) -> History:
+    """The history itself, or one of its front and its newest records, `window` together, and of what is under way."""
+    if window is None or len(history) <= window:
+        return history
+    finished = [r for r in history.settled if r.state is EvaluationState.FINISHED and r.values is not None]
+    best = np.flatnonzero(nondominated(history.losses()))[-(window // 2) :]
+    front = {finished[i].number for i in best}
+    newest = {record.number for record in history.settled[len(front) - window :]}
+    part = History(history.objectives)
+    for record in (*history.settled, *history.pending.values()):
+        if record.number in front or record.number in newest or record.state is EvaluationState.PENDING:
+            part.add(record)
+    return part
+
+
 class _Study:
     """The in-memory study that stands for a history; `follow` brings it up to date at a cost of what is new."""
 
-    def __init__(self, space: SearchSpace, objectives: Sequence[Objective]) -> None:
+    def __init__(self, space: SearchSpace, objectives: Sequence[Objective], *, ordinal: bool) -> None:
         self._space, self._objectives = space, tuple(objectives)
+        self._integers = {d.name: d.options for d in space.decisions if ordinal and d.kind == "ordinal"}
         self._history: History | None = None
         self._constrained, self._cursor, self._last = False, 0, -1
         self._trials: dict[int, int] = {}  # proposal number -> trial
@@ -141,7 +187,9 @@ class _Study:
             optuna.logging.set_verbosity(verbosity)
         self._study_id = self._storage.get_study_id_from_name(self._study.study_name)
         self._distributions = {
-            decision.name: optuna.distributions.CategoricalDistribution(decision.options)
+            decision.name: optuna.distributions.IntDistribution(0, len(decision.options) - 1)
+            if decision.name in self._integers
+            else optuna.distributions.CategoricalDistribution(decision.options)
             for decision in self._space.decisions
         }
         self._history, self._constrained, self._cursor, self._last = history, constrained, 0, -1
@@ -183,7 +231,10 @@ class _Study:
         trial = self._study.ask()
         options: dict[str, str] = {}
         while decision := self._space.next_decision(options):
-            options[decision.name] = trial.suggest_categorical(decision.name, decision.options)
+            if levels := self._integers.get(decision.name):
+                options[decision.name] = levels[trial.suggest_int(decision.name, 0, len(levels) - 1)]
+            else:
+                options[decision.name] = trial.suggest_categorical(decision.name, decision.options)
         self._last = self._storage.get_trial_id_from_study_id_trial_number(self._study_id, trial.number)
         return self._space.architecture(options)
 
@@ -225,7 +276,10 @@ class _Study:
         constraints: dict[str, float] | None,
         attributes: JsonObject,
     ) -> None:
-        params = dict(architecture.options)
+        params: dict[str, str | int] = {
+            name: self._integers[name].index(option) if name in self._integers else option
+            for name, option in architecture
+        }
         distributions = {name: self._distributions[name] for name in params}
         trial = self._frozen(
             state,

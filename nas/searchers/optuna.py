@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from pydantic import Field, model_validator
 
 from nas.resources import Objective
-from nas.searchers._optuna import OptunaSearcher
+from nas.searchers._optuna import OptunaSearcher, experimental
 from searchspaces import Config, ConfigError, Plugin, SearchSpace, Violation
 
 if TYPE_CHECKING:
@@ -51,15 +50,13 @@ def create(config: OptunaConfig, space: SearchSpace, objectives: Sequence[Object
 
 
 def _make(config: OptunaConfig, seed: int) -> BaseSampler:
-    from optuna import exceptions, samplers
+    from optuna import samplers
 
     found = getattr(samplers, config.sampler, None)
     if not isinstance(found, type) or not issubclass(found, samplers.BaseSampler):
         names = [name for name in samplers.__all__ if name.endswith("Sampler") and name != "BaseSampler"]
         raise ValueError(f"sampler as one of {', '.join(names)}")
-    with warnings.catch_warnings():
-        # The user asked for the sampler by name; that Optuna may change it later is no news in every single draw.
-        warnings.simplefilter("ignore", exceptions.ExperimentalWarning)
+    with experimental():
         try:
             sampler: BaseSampler = found(**{"seed": seed, **config.kwargs})
         except TypeError as error:

@@ -1,0 +1,162 @@
+"""Local search: from the best of a few random architectures uphill, again and again."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from pydantic import Field
+
+from nas.history import History, Record
+from nas.pareto import Front
+from nas.resources import EvaluationState, Objective, Proposal
+from nas.searchers._following import Floats, FollowingSearcher, is_comparable
+from nas.searchers._searcher import proposal, unseen
+from searchspaces import Architecture, Config, Plugin, Rng, SearchSpace
+
+
+class LocalSearchConfig(Config):
+    """Settings of `local_search`."""
+
+    initial: int = Field(10, ge=1, le=100_000, description="Random architectures of which the best is the start.")
+
+
+@dataclass
+class _Climb:
+    """One start and what was reached from there.
+
+    Attributes:
+        size: proposals that belong to it.
+        front: its best architectures: for one objective the best alone.
+        nearest: while none is feasible, the one that breaks the constraints least.
+        near: the new neighbours, when last looked at, of those it went on from.
+        explored: architectures whose neighbours were all proposed.
+        has_ended: whether nothing was left to go on from, as long as nothing is learned.
+    """
+
+    size: int = 0
+    front: Front[tuple[int, Architecture]] = field(default_factory=Front)
+    nearest: Record | None = None
+    near: dict[Architecture, list[Architecture]] = field(default_factory=dict)
+    explored: set[Architecture] = field(default_factory=set)
+    has_ended: bool = False
+
+    def learn(self, record: Record, loss: Floats | None) -> None:
+        self.size, self.has_ended = self.size + 1, False
+        if record.state is EvaluationState.FINISHED and loss is not None:
+            self.front.add((record.number, record.architecture), loss)
+        elif is_comparable(record) and (self.nearest is None or record.violation < self.nearest.violation):
+            self.nearest = record
+
+    def open(self) -> list[Architecture]:
+        """What it may go on from."""
+        found = [architecture for _, architecture in self.front]
+        if not found and self.nearest is not None:
+            found = [self.nearest.architecture]
+        return [architecture for architecture in found if architecture not in self.explored]
+
+
+class LocalSearch(FollowingSearcher):
+    """Of ten random architectures the best; its one-edit neighbours in random order; a better one takes its place at
+    once; at a local optimum ten new random ones.
+
+    White, Nolen and Savani (2021), Exploring the Loss Landscape in Neural Architecture Search, arXiv 2005.02960, with
+    the move on first improvement. What was proposed before is not proposed again, so a climb that meets an older one
+    ends there.
+
+    Several objectives: Pareto local search (Paquete, Chiarandini and Stuetzle 2004). A climb holds the front of what it
+    has met and goes on with a neighbour of any member whose neighbourhood is not used up. While nothing is feasible,
+    the architecture that breaks the constraints least is where it stands.
+
+    Several at a time: neighbours are proposed before the last ones are known. When those of the first climb are used
+    up, the next climb begins, and the first goes on as soon as one that was under way turns out better.
+    """
+
+    def __init__(self, config: LocalSearchConfig, space: SearchSpace, objectives: Sequence[Objective]) -> None:
+        super().__init__(space, objectives)
+        self.config = config
+        self.forget()
+
+    def forget(self) -> None:
+        """Be as before the first record."""
+        self._climbs: list[_Climb] = []
+
+    def learn(self, record: Record, loss: Floats | None) -> None:
+        """Take in the next record."""
+        self._climb(record).learn(record, loss)
+
+    def ask(self, history: History, n: int, rng: Rng) -> list[Proposal]:
+        """Up to `n` new architectures; see `Searcher.ask`."""
+        self.follow(history)
+        under_way = [0] * (1 + max((_number(r) for r in history.pending.values()), default=0))
+        for record in history.pending.values():
+            under_way[_number(record)] += 1
+        taken: set[str] = set()
+        proposals: list[Proposal] = []
+        while len(proposals) < n:
+            found, number, reason = self._neighbour(history, taken, under_way, rng)
+            if found is None:
+                number, reason = self._start(under_way), "random start"
+                found = unseen(self.space, history, taken, rng, lambda: self.space.sample(rng))
+                if found is None:
+                    break
+            taken.add(found.digest)
+            under_way += [0] * (number + 1 - len(under_way))
+            under_way[number] += 1
+            proposals.append(proposal(found, reason=reason, memo={"climb": number}))
+        return proposals
+
+    def _neighbour(
+        self, history: History, taken: set[str], under_way: Sequence[int], rng: Rng
+    ) -> tuple[Architecture | None, int, str]:
+        """A new neighbour of where the earliest climb stands that has any; the climb; why."""
+        for number, climb in enumerate(self._climbs):
+            if climb.has_ended or self._size(number, under_way) < self.config.initial:
+                continue
+            members = climb.open()
+            climb.has_ended = not members
+            while members:
+                member = members.pop(int(rng.integers(len(members))))
+                known = climb.near.get(member) or self.space.neighbours(member)
+                near = climb.near[member] = [a for a in known if not history.has_seen(a)]
+                if not near:
+                    climb.explored.add(member)  # seen once is seen for ever
+                new = [a for a in near if a.digest not in taken]
+                if new:
+                    return new[int(rng.integers(len(new)))], number, f"neighbour of {member.text}"
+        return None, 0, ""
+
+    def _start(self, under_way: Sequence[int]) -> int:
+        """The climb that a random architecture belongs to: the last while it gathers its start, else a new one."""
+        last = max(len(self._climbs), len(under_way)) - 1
+        gathers = self._size(last, under_way) < self.config.initial
+        is_known = last < len(self._climbs) and (self._climbs[last].front or self._climbs[last].nearest)
+        return last if gathers or not is_known else last + 1
+
+    def _size(self, number: int, under_way: Sequence[int]) -> int:
+        settled = self._climbs[number].size if number < len(self._climbs) else 0
+        return settled + (under_way[number] if number < len(under_way) else 0)
+
+    def _climb(self, record: Record) -> _Climb:
+        number = _number(record)
+        self._climbs += [_Climb() for _ in range(number + 1 - len(self._climbs))]
+        return self._climbs[number]
+
+
+def _number(record: Record) -> int:
+    return int(record.memo.get("climb", 0))
+
+
+def create(config: LocalSearchConfig, space: SearchSpace, objectives: Sequence[Objective]) -> LocalSearch:
+    """The searcher on this space."""
+    return LocalSearch(config, space, objectives)
+
+
+PLUGIN = Plugin(
+    name="local_search",
+    description="Climbs from the best of a few random architectures to a local optimum, then starts anew",
+    source="White, Nolen and Savani (2021), Exploring the Loss Landscape in NAS, arXiv 2005.02960",
+    create=create,
+    Config=LocalSearchConfig,
+    flags={"multi_objective": True, "replicates": False},
+)
