@@ -16,13 +16,15 @@ from nas.resources import Evaluation, EvaluationState, Fidelity, Measurement, Ob
 from nas.spec import Level
 from searchspaces import MeasurementError, NotFound
 
+_DIGITS = 10  # of an integer column: fewer always fit
+
 
 def propose(held: Held, proposals: Sequence[Proposal]) -> list[Evaluation]:
-    """Write proposals as PENDING, in order; one that exists already (digest, level, replicate) is left out."""
+    """Write proposals as PENDING, in order; one that exists already (digest, fidelity, replicate) is left out."""
     job_id, known = held.job.job_id, _known(held, proposals)
     new: list[Proposal] = []
     for proposal in proposals:
-        key = (proposal.digest, proposal.fidelity.level, proposal.replicate)
+        key = (proposal.digest, _stored(proposal.fidelity), proposal.replicate)
         if key not in known:
             known.add(key)
             new.append(proposal)
@@ -35,7 +37,7 @@ def propose(held: Held, proposals: Sequence[Proposal]) -> list[Evaluation]:
     held.connection.execute(sa.update(jobs).where(jobs.c.job_id == job_id).values(**counted))
     return [
         Evaluation(
-            evaluation_id=_id(job_id, first + i),
+            evaluation_id=id_of(job_id, first + i),
             job_id=job_id,
             number=first + i,
             proposal=proposal,
@@ -64,24 +66,38 @@ def settle(held: Held, settlements: Sequence[Settlement], attempt: int) -> None:
     _front.update(held.connection, held.job, ending)
 
 
-def pending(connection: sa.Connection, job_id: str, level: Level) -> list[Evaluation]:
-    """Proposed but not settled evaluations of a level, in order of proposal."""
+def pending(connection: sa.Connection, job_id: str, *levels: Level) -> list[Evaluation]:
+    """Proposed but not settled evaluations of these levels, in order of proposal."""
     query = (
         sa.select(evaluations)
         .where(
             evaluations.c.job_id == job_id,
             evaluations.c.state == EvaluationState.PENDING,
-            evaluations.c.level == level,
+            _at(levels),
         )
         .order_by(evaluations.c.number)
     )
     return [_evaluation(row, ()) for row in connection.execute(query)]
 
 
-def settled(connection: sa.Connection, job_id: str, level: Level, *, after: int) -> list[Evaluation]:
-    """Settled evaluations of a level with `commit > after`, in commit order, in two queries."""
-    chosen = (evaluations.c.level == level, evaluations.c.commit_number > after)
+def settled(connection: sa.Connection, job_id: str, *levels: Level, after: int) -> list[Evaluation]:
+    """Settled evaluations of these levels with `commit > after`, in commit order, in two queries."""
+    chosen = (_at(levels), evaluations.c.commit_number > after)
     return _read(connection, job_id, chosen, evaluations.c.commit_number)
+
+
+def _stored(fidelity: Fidelity) -> str:
+    """How the column `level` tells fidelities apart: partial ones by what they spend, the others by level."""
+    if fidelity.level != _PARTIAL:
+        return fidelity.level
+    return ":".join([_PARTIAL, *(f"{name}={value:g}" for name, value in sorted(fidelity.resources.items()))])
+
+
+def _at(levels: Sequence[Level]) -> sa.ColumnElement[bool]:
+    wanted = [evaluations.c.level.in_([level for level in levels if level != _PARTIAL])]
+    if _PARTIAL in levels:
+        wanted.append(evaluations.c.level.startswith(_PARTIAL))
+    return sa.or_(*wanted)
 
 
 def of_candidate(connection: sa.Connection, job_id: str, digest: str) -> list[Evaluation]:
@@ -138,8 +154,8 @@ def _end(held: Held, ending: Sequence[tuple[Row, Settlement]], attempt: int) -> 
     ]
     if measured:
         held.connection.execute(sa.insert(measurements), measured)
-    levels = {Objective.model_validate(objective).level for objective in job.objectives} - {"cost"}
-    spent = sum(row.level in levels and _was_evaluated(settlement) for row, settlement in ending)
+    levels = {Objective.model_validate(objective).level for objective in job.objectives} - {"cost"} | {_PARTIAL}
+    spent = sum(row.level.partition(":")[0] in levels and _was_evaluated(settlement) for row, settlement in ending)
     counted = {
         "num_commits": job.num_commits + len(ending),
         "spent_evaluations": jobs.c.spent_evaluations + spent,
@@ -179,7 +195,7 @@ def _was_evaluated(settlement: Settlement) -> bool:
 
 def _by_number(job_id: str, settlements: Sequence[Settlement]) -> dict[int, Settlement]:
     """Settlements by the number in their evaluation's id, checked; the first of an id counts."""
-    prefix = _id(job_id, "")
+    prefix = id_of(job_id, "")
     found: dict[int, Settlement] = {}
     for settlement in settlements:
         number = settlement.evaluation_id.removeprefix(prefix)
@@ -200,7 +216,7 @@ def _row(job_id: str, number: int, proposal: Proposal) -> dict[str, Any]:
         "number": number,
         "digest": proposal.digest,
         "text": proposal.text,
-        "level": proposal.fidelity.level,
+        "level": _stored(proposal.fidelity),
         "resources": proposal.fidelity.resources or None,
         "replicate": proposal.replicate,
         "group": proposal.group,
@@ -240,7 +256,7 @@ def _measurement(row: Row) -> Measurement:
 
 def _evaluation(row: Row, measured: Iterable[Measurement]) -> Evaluation:
     return Evaluation(
-        evaluation_id=_id(row.job_id, row.number),
+        evaluation_id=id_of(row.job_id, row.number),
         job_id=row.job_id,
         number=row.number,
         commit=row.commit_number,
@@ -262,5 +278,19 @@ def _evaluation(row: Row, measured: Iterable[Measurement]) -> Evaluation:
     )
 
 
-def _id(job_id: str, number: int | str) -> str:
+def place_of(evaluation_id: str) -> tuple[str, int]:
+    """The job and number of an evaluation's id.
+
+    Raises:
+        NotFound: it is no id of an evaluation.
+    """
+    kind, _, rest = evaluation_id.partition("_")
+    job, _, number = rest.rpartition("_")
+    if kind != "eval" or not (number.isascii() and number.isdecimal() and len(number) < _DIGITS):
+        raise NotFound(f"no evaluation {evaluation_id!r}")
+    return f"job_{job}", int(number)
+
+
+def id_of(job_id: str, number: int | str) -> str:
+    """The id of a job's evaluation; `place_of` is its inverse."""
     return f"eval_{job_id.removeprefix('job_')}_{number}"

@@ -8,8 +8,9 @@ from db._checkpoints import LeasedCheckpoints
 from db._engine import Database
 from db._fence import Fence
 from db._journal import LeasedJournal
+from db._offers import LeasedExchange
 from db._view import StoreView
-from nas.ports import Artifacts, Checkpoints, JobView, Journal
+from nas.ports import Artifacts, Checkpoints, Exchange, JobView, Journal
 from nas.resources import JsonObject, Unit
 
 
@@ -26,6 +27,7 @@ class Lease:
         self.journal: Journal = self._journal
         self.checkpoints: Checkpoints = LeasedCheckpoints(self._fence, database.folder)
         self.artifacts: Artifacts = LeasedArtifacts(self._fence, artifacts)
+        self.exchange: Exchange = LeasedExchange(self._fence)
         self.view: JobView = StoreView(database, unit.job_id)
 
     @property

@@ -159,6 +159,30 @@ measurements = sa.Table(
     sa.ForeignKeyConstraint(["job_id", "number"], ["evaluations.job_id", "evaluations.number"], ondelete="CASCADE"),
 )
 
+# What evaluations are handed out to devices of the user's, and what came back. `terms` is a nas.claims.Offer less its
+# keys, `answer` a nas.claims.Answer; a row stays when its evaluation is settled, so that an answer may come twice.
+offers = sa.Table(
+    "offers",
+    METADATA,
+    sa.Column("job_id", _KEY, primary_key=True),
+    sa.Column("number", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("unit_id", _KEY, nullable=False),
+    sa.Column("target", _KEY, nullable=False),
+    sa.Column("state", _KEY, nullable=False),
+    sa.Column("attempt", sa.Integer, nullable=False),
+    sa.Column("losses", sa.Integer, nullable=False),
+    sa.Column("worker", sa.Text),
+    sa.Column("lease_until", UtcTime),
+    sa.Column("overdue_at", UtcTime),
+    sa.Column("offered_at", UtcTime, nullable=False),
+    sa.Column("claimed_at", UtcTime),
+    sa.Column("terms", _JSON, nullable=False),
+    sa.Column("answer", _JSON),
+    sa.ForeignKeyConstraint(["job_id", "number"], ["evaluations.job_id", "evaluations.number"], ondelete="CASCADE"),
+    sa.Index(None, "state", "target", "offered_at"),
+    sa.Index(None, "job_id", "state", "number"),
+)
+
 candidates = sa.Table(
     "candidates",
     METADATA,

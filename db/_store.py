@@ -11,7 +11,7 @@ from typing import Literal
 
 import sqlalchemy as sa
 
-from db import _artifacts, _candidates, _checkpoints, _events, _exports, _jobs, _planning, _registers, _units
+from db import _artifacts, _candidates, _checkpoints, _events, _exports, _jobs, _offers, _planning, _registers, _units
 from db._artifacts import ArtifactFolder
 from db._engine import Database, open_engine, os_error, use_wal
 from db._lease import Lease
@@ -19,6 +19,7 @@ from db._migrate import migrate
 from db._models import artifacts
 from db._registers import Counts
 from db._view import StoreView
+from nas.claims import Answer, Claim
 from nas.ports import JobView, Planner
 from nas.resources import (
     ArtifactInfo,
@@ -173,6 +174,35 @@ class Store:
             if unit is not None:
                 return Lease(self._database, self._artifacts, unit, worker_id, lease_seconds)
         return None
+
+    # --- devices of the user's ----------------------------------------------------------------------------------------
+
+    def claim_evaluations(
+        self, *, target: str | None = None, job_id: str | None = None, worker: str, count: int = 1
+    ) -> list[Claim]:
+        """Lease up to `count` evaluations of a target or a job to a device, those that wait longest first.
+
+        Raises:
+            NotFound: there is no such job. InvalidState: it is over.
+        """
+        return _offers.claim(self._database, target=target, job_id=job_id, worker=worker, count=count)
+
+    def renew_evaluation(self, evaluation_id: str, attempt: int) -> Claim:
+        """Hold a claim for its whole time again. Raises NotFound, LeaseLost."""
+        return _offers.renew(self._database, evaluation_id, attempt)
+
+    def release_evaluation(self, evaluation_id: str, attempt: int) -> None:
+        """Give an evaluation back at once; nothing is held against it. Raises NotFound, LeaseLost."""
+        _offers.release(self._database, evaluation_id, attempt)
+
+    def answer_evaluation(self, answer: Answer) -> Answer:
+        """Keep what a device measured, for the search to settle; the same answer again changes nothing.
+
+        Raises:
+            NotFound, LeaseLost: the claim ran out. SpecError: not every metric, or others. Conflict: it was answered
+            otherwise.
+        """
+        return _offers.answer(self._database, answer)
 
     # --- what came of a job ------------------------------------------------------------------------------------------
 

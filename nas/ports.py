@@ -10,6 +10,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
+from nas.claims import Answer, Offer
 from nas.resources import (
     ArtifactInfo,
     Candidate,
@@ -115,6 +116,19 @@ class Artifacts(Protocol):
 
     def path(self, artifact_id: str) -> Path:
         """A local, whole copy to read. Raises NotFound, or StoreError when its content does not match its name."""
+
+
+class Exchange(Protocol):
+    """Where a unit hands evaluations to the user's devices. All methods raise LeaseLost when its lease is another's."""
+
+    def offer(self, offers: Sequence[Offer]) -> None:
+        """Let devices claim pending evaluations; one that was offered before stays as it is, with its answer."""
+
+    def collect(self, evaluation_ids: Sequence[str]) -> list[Answer]:
+        """The answers that are there. Cheap enough to call a few times a second.
+
+        What too many devices lost, or nobody answered in time, is answered with the reason as its error.
+        """
 
 
 class JobView(Protocol):
