@@ -37,7 +37,8 @@ class OptunaSearcher(Searcher):
     """Proposes what a sampler draws.
 
     A draw that was proposed before is told as failed and drawn again, a few times; then a mutant of it is proposed, and
-    in a space nearly used up any unseen architecture. Conditional decisions are asked one by one, in the space's order.
+    in a space nearly used up any unseen architecture. One that the space rules out is told as failed as well, and what
+    the space makes of it is proposed. Conditional decisions are asked one by one, in the space's order.
 
     Args:
         make_sampler: seed -> sampler.
@@ -74,12 +75,19 @@ class OptunaSearcher(Searcher):
         return proposals
 
     def _draw(self, history: History, taken: set[str], rng: Rng) -> Proposal | None:
-        known, drawn = self._study.attributes(), list[Architecture]()
+        known, drawn, discarded = self._study.attributes(), list[Architecture](), 0
         while len(drawn) < _ASKS and len(drawn) == len(set(drawn)):
-            found = self._study.ask(self._make_sampler(int(rng.integers(2**31))))
-            if not history.has_seen(found) and found.digest not in taken:
-                return self._proposal(found, "drawn by the sampler", known, len(drawn))
-            self._study.discard()
+            options = self._study.ask(self._make_sampler(int(rng.integers(2**31))))
+            found, reason = self.space.complete(options, rng), "drawn by the sampler"
+            is_new = not history.has_seen(found) and found.digest not in taken
+            if not is_new or dict(found.options) != options:
+                self._study.discard()
+                discarded += 1
+            if is_new:
+                if dict(found.options) != options:
+                    self._study.substitute(found)
+                    reason = "the space's nearest to a draw"
+                return self._proposal(found, reason, known, discarded)
             drawn.append(found)
         repeated = drawn[-1]
         mutant = unseen(self.space, history, taken, rng, lambda: self.space.mutate(repeated, rng))
@@ -87,7 +95,7 @@ class OptunaSearcher(Searcher):
             self._study.forget()
             return None
         self._study.substitute(mutant)
-        return self._proposal(mutant, "mutant of a repeated draw", known, len(drawn))
+        return self._proposal(mutant, "mutant of a repeated draw", known, discarded)
 
     def _proposal(self, found: Architecture, reason: str, known: JsonObject, discarded: int) -> Proposal:
         memo = self._study.memo(known, discarded)
@@ -225,8 +233,8 @@ class _Study:
 
     # --- asking ------------------------------------------------------------------------------------------------------
 
-    def ask(self, sampler: BaseSampler) -> Architecture:
-        """What the sampler draws, as a running trial."""
+    def ask(self, sampler: BaseSampler) -> dict[str, str]:
+        """The option of every active decision that the sampler draws, as a running trial."""
         self._study.sampler = sampler
         trial = self._study.ask()
         options: dict[str, str] = {}
@@ -236,7 +244,7 @@ class _Study:
             else:
                 options[decision.name] = trial.suggest_categorical(decision.name, decision.options)
         self._last = self._storage.get_trial_id_from_study_id_trial_number(self._study_id, trial.number)
-        return self._space.architecture(options)
+        return options
 
     def discard(self) -> None:
         """End the last trial as failed."""

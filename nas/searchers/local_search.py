@@ -12,6 +12,7 @@ from nas.pareto import Front
 from nas.resources import EvaluationState, Objective, Proposal
 from nas.searchers._following import Floats, FollowingSearcher, is_comparable
 from nas.searchers._searcher import proposal, unseen
+from nas.streams import stream
 from searchspaces import Architecture, Config, Plugin, Rng, SearchSpace
 
 
@@ -48,12 +49,10 @@ class _Climb:
         elif is_comparable(record) and (self.nearest is None or record.violation < self.nearest.violation):
             self.nearest = record
 
-    def open(self) -> list[Architecture]:
-        """What it may go on from."""
+    def members(self) -> list[Architecture]:
+        """Where it stands."""
         found = [architecture for _, architecture in self.front]
-        if not found and self.nearest is not None:
-            found = [self.nearest.architecture]
-        return [architecture for architecture in found if architecture not in self.explored]
+        return [self.nearest.architecture] if not found and self.nearest is not None else found
 
 
 class LocalSearch(FollowingSearcher):
@@ -110,20 +109,23 @@ class LocalSearch(FollowingSearcher):
         self, history: History, taken: set[str], under_way: Sequence[int], rng: Rng
     ) -> tuple[Architecture | None, int, str]:
         """A new neighbour of where the earliest climb stands that has any; the climb; why."""
+        seed = int(rng.integers(2**63))
         for number, climb in enumerate(self._climbs):
             if climb.has_ended or self._size(number, under_way) < self.config.initial:
                 continue
-            members = climb.open()
-            climb.has_ended = not members
-            while members:
-                member = members.pop(int(rng.integers(len(members))))
+            draws = stream(seed, "climb", number)  # the same, whatever other climbs and used-up members would draw
+            members = climb.members()
+            for member in (members[i] for i in draws.permutation(len(members))):
+                if member in climb.explored:
+                    continue
                 known = climb.near.get(member) or self.space.neighbours(member)
                 near = climb.near[member] = [a for a in known if not history.has_seen(a)]
                 if not near:
                     climb.explored.add(member)  # seen once is seen for ever
                 new = [a for a in near if a.digest not in taken]
                 if new:
-                    return new[int(rng.integers(len(new)))], number, f"neighbour of {member.text}"
+                    return new[int(draws.integers(len(new)))], number, f"neighbour of {member.text}"
+            climb.has_ended = climb.explored.issuperset(members)
         return None, 0, ""
 
     def _start(self, under_way: Sequence[int]) -> int:

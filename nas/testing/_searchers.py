@@ -45,11 +45,12 @@ def check_searcher(
 
 
 def small_part(space: SearchSpace, size: int = SMALL) -> SearchSpace:
-    """A sub-space of at most `size` architectures: the decision with the most options loses its last one, again and
-    again."""
+    """A sub-space of at most `size` architectures, not an empty one: the decision with the most options loses its last
+    one, or all others where nothing would be left, again and again."""
     while space.size() > size:
         widest = max(space.decisions, key=lambda decision: len(decision.options))
-        space = space.partition(widest.name, [widest.options[:-1], widest.options[-1:]])[0]
+        parts = space.partition(widest.name, [widest.options[:-1], widest.options[-1:]])
+        space = next(part for part in parts if part.size() > 0)
     return space
 
 
