@@ -69,6 +69,7 @@ class WorkerLoop:
                     journal=lease.journal,
                     checkpoints=lease.checkpoints,
                     artifacts=lease.artifacts,
+                    exchange=lease.exchange,
                     view=lease.view,
                     scratch=Path(folder),
                     device=self.device,

@@ -2,7 +2,8 @@
 
 A plug-in's `create(config, bench)` gives an `Evaluator`; `bench` is a `nas.workbench.Workbench`, which can be made
 anywhere from plain values and artifact ids. Flags: `level`, `metrics`, `needs_supernet`, `needs_data` (True unless it
-says otherwise), `stateful` (shared weights: one owner, in order), `batched`, `resumable`.
+says otherwise), `stateful` (shared weights: one owner, in order), `batched`, `resumable`, `waits` (True when others
+measure, and nobody knows how long that takes).
 
 Where that depends on its settings, its Config has methods instead: `offered_level(spec)`, `offered_metrics(spec)`,
 `offered_costs(spec, space)` (costs that it knows without measuring) and `offered_space(spec, space)` (the part of the
@@ -58,6 +59,11 @@ def needs_data(ref: PluginRef) -> bool:
     return bool(REGISTRY[ref.name].flags.get("needs_data", True))
 
 
+def waits(ref: PluginRef) -> bool:
+    """Whether an evaluator waits for others to measure."""
+    return bool(REGISTRY[ref.name].flags.get("waits", False))
+
+
 def _config(ref: PluginRef) -> Config:
     return REGISTRY[ref.name].configure(ref.config)
 
@@ -74,4 +80,5 @@ __all__ = [
     "needs_data",
     "needs_supernet",
     "space_of",
+    "waits",
 ]

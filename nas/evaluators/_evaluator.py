@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from nas.ports import Checkpoints
+from nas.ports import Checkpoints, Exchange
 from nas.resources import Fidelity, Measurement
 from searchspaces import Architecture
 
@@ -40,12 +40,14 @@ class EvaluationContext:
         should_stop: asked between pieces of work; when True the evaluator ends early, unfinished requests unanswered.
         progress: told the fraction done of the call, 0 to 1.
         checkpoints: where an evaluator flagged `resumable` keeps its state; None when nothing is to be kept.
+        exchange: where an evaluator flagged `waits` offers evaluations to the user's devices; None outside a service.
     """
 
     seed: int
     should_stop: Callable[[], bool] = lambda: False
     progress: Callable[[float], None] = lambda fraction: None
     checkpoints: Checkpoints | None = None
+    exchange: Exchange | None = None
 
 
 class Evaluator(ABC):

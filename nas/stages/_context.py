@@ -10,7 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from nas.ports import Artifacts, Checkpoints, Control, JobView, Journal
+from nas.ports import Artifacts, Checkpoints, Control, Exchange, JobView, Journal
 from nas.resources import Job, JsonObject, Phase, Unit, UnitPlan
 from nas.spec import JobSpec, PluginRef, digest_of
 from searchspaces import Cancelled
@@ -26,6 +26,7 @@ class UnitContext:
     journal: Journal
     checkpoints: Checkpoints
     artifacts: Artifacts
+    exchange: Exchange
     view: JobView
     scratch: Path
     device: str | None = None

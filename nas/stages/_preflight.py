@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from nas.admission import can_train
 from nas.evaluators import REGISTRY as EVALUATORS
-from nas.evaluators import needs_data, needs_supernet
+from nas.evaluators import needs_data, needs_supernet, waits
 from nas.ports import JobView
 from nas.resources import CostRange, JsonObject, Phase, PreflightReport, UnitPlan
 from nas.spec import Constraint, JobSpec
@@ -122,6 +122,8 @@ def preflight(spec: JobSpec, *, bench: Workbench | None = None) -> PreflightRepo
     notes = survey.why()
     if size < spec.budget.evaluations:
         notes.append(f"budget.evaluations is {spec.budget.evaluations}, but there are {size} architectures")
+    if waits(spec.evaluator):
+        notes.append(f"how long the search takes is not known: {spec.evaluator.name} waits for devices of yours")
     report = PreflightReport(
         space_size=size,
         costs=survey.ranges(),
@@ -162,7 +164,7 @@ def _with_training(report: PreflightReport, spec: JobSpec, bench: Workbench) -> 
         "largest_path_bytes": timing.largest_path_bytes,
         "threads": timing.threads,
         "train_steps": epochs * per_epoch,
-        "expected_seconds": sum(seconds.values()),
+        "expected_seconds": None if waits(spec.evaluator) else sum(seconds.values()),
         "phase_seconds": seconds,
         "notes": tuple(notes),
     }

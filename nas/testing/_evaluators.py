@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
+from nas.claims import Answer, Offer
 from nas.evaluators import EvaluationContext, Evaluator, Outcome, Request
 from nas.resources import Fidelity, Measurement
 from nas.spec import Level
@@ -58,7 +59,7 @@ def check_values(plugin: Plugin[Evaluator], bench: Workbench, *, settings: dict[
         for m in outcome.measurements:
             _require(math.isfinite(m.value), "a value is finite", m.metric, m.value)
             _require(m.fidelity.level == plugin.flags["level"], "the level is that of the flag", m.fidelity.level)
-            _require(_needed(m) <= m.context.keys(), "the context says what a value depends on", sorted(m.context))
+            _require(_needed(plugin, m) <= m.context.keys(), "the context says what a value depends on", sorted(m.context))
         again = second[request.evaluation_id].measurements
         _require(outcome.measurements == again, "equal requests get equal measurements", request.architecture.text)
     _require(
@@ -80,7 +81,7 @@ def check_failures(plugin: Plugin[Evaluator], bench: Workbench, *, settings: dic
 
 def check_stopping(plugin: Plugin[Evaluator], bench: Workbench, *, settings: dict[str, object] | None = None) -> None:
     """Asked to stop before the first request, it answers none."""
-    context = EvaluationContext(seed=0, should_stop=lambda: True)
+    context = EvaluationContext(seed=0, should_stop=lambda: True, exchange=Devices())
     answered = list(plugin(settings, bench).evaluate(_requests(plugin, bench, 2), context))
     _require(not answered, "an evaluator that is asked to stop ends early", len(answered))
 
@@ -93,17 +94,38 @@ def _requests(plugin: Plugin[Evaluator], bench: Workbench, number: int) -> list[
 
 def _outcomes(evaluator: Evaluator, requests: Sequence[Request]) -> dict[str, Outcome]:
     told: list[float] = []
-    outcomes = list(evaluator.evaluate(requests, EvaluationContext(seed=0, progress=told.append)))
+    context = EvaluationContext(seed=0, progress=told.append, exchange=Devices())
+    outcomes = list(evaluator.evaluate(requests, context))
     answered = sorted(outcome.evaluation_id for outcome in outcomes)
     _require(answered == sorted(r.evaluation_id for r in requests), "every request is answered once", answered)
     _require(told == sorted(told) and told[-1:] == [1.0], "progress grows to 1", told)
     return {outcome.evaluation_id: outcome for outcome in outcomes}
 
 
-def _needed(measurement: Measurement) -> set[str]:
-    """What the context of a value must tell: more where a network was run."""
+def _needed(plugin: Plugin[Evaluator], measurement: Measurement) -> set[str]:
+    """What the context of a value must tell: nothing of what was not measured here, more where a network was run."""
+    if not plugin.flags.get("needs_data", True):
+        return set()
     ran = measurement.fidelity.level in ("supernet", "short", "full")
     return {"code", "device", "dtype", "bn"} if ran else {"code"}
+
+
+class Devices:
+    """Devices that answer every offer at once, with numbers that depend on the architecture alone (an `Exchange`)."""
+
+    def __init__(self) -> None:
+        self.offered: dict[str, Offer] = {}
+
+    def offer(self, offers: Sequence[Offer]) -> None:
+        self.offered |= {offer.evaluation_id: offer for offer in offers}
+
+    def collect(self, evaluation_ids: Sequence[str]) -> list[Answer]:
+        return [self._answer(self.offered[evaluation_id]) for evaluation_id in evaluation_ids]
+
+    def _answer(self, offer: Offer) -> Answer:
+        rng = stream(0, *offer.options.values())
+        values = {metric: float(rng.random()) for metric in offer.metrics}
+        return Answer(evaluation_id=offer.evaluation_id, attempt=1, measurements=values)
 
 
 def _metrics(plugin: Plugin[Evaluator]) -> tuple[str, ...]:
