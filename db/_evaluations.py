@@ -16,6 +16,7 @@ from nas.resources import Evaluation, EvaluationState, Fidelity, Measurement, Ob
 from nas.spec import Level
 from searchspaces import MeasurementError, NotFound
 
+_PARTIAL: Level = "partial"
 _DIGITS = 10  # of an integer column: fewer always fit
 
 
@@ -263,7 +264,7 @@ def _evaluation(row: Row, measured: Iterable[Measurement]) -> Evaluation:
         proposal=Proposal(
             text=row.text,
             digest=row.digest,
-            fidelity=Fidelity(level=row.level, resources=row.resources or {}),
+            fidelity=fidelity_of(row),
             replicate=row.replicate,
             group=row.group,
             reason=row.reason,
@@ -276,6 +277,11 @@ def _evaluation(row: Row, measured: Iterable[Measurement]) -> Evaluation:
         measurements=tuple(measured),
         seconds=row.seconds,
     )
+
+
+def fidelity_of(row: Row) -> Fidelity:
+    """The fidelity of an evaluation's row."""
+    return Fidelity.model_validate({"level": row.level.partition(":")[0], "resources": row.resources or {}})
 
 
 def place_of(evaluation_id: str) -> tuple[str, int]:

@@ -84,15 +84,15 @@ class LeasedJournal:
         with self._fence.write() as held:
             return _evaluations.propose(held, proposals)
 
-    def pending(self, level: Level) -> list[Evaluation]:
-        """Proposed but not settled evaluations of a level, in order of proposal."""
+    def pending(self, *levels: Level) -> list[Evaluation]:
+        """Proposed but not settled evaluations of these levels, in order of proposal."""
         with self._fence.read() as connection:
-            return _evaluations.pending(connection, self._job_id, level)
+            return _evaluations.pending(connection, self._job_id, *levels)
 
-    def settled(self, level: Level, *, after: int = 0) -> list[Evaluation]:
-        """Settled evaluations of a level with `commit > after`, in commit order, with their measurements."""
+    def settled(self, *levels: Level, after: int = 0) -> list[Evaluation]:
+        """Settled evaluations of these levels with `commit > after`, in commit order, with their measurements."""
         with self._fence.read() as connection:
-            return _evaluations.settled(connection, self._job_id, level, after=after)
+            return _evaluations.settled(connection, self._job_id, *levels, after=after)
 
     def settle(self, settlements: Sequence[Settlement]) -> None:
         """End pending evaluations in one transaction; one that was settled before stays as it is."""

@@ -32,10 +32,10 @@ class StoreView:
         with self._database.read() as connection:
             return _candidates.every(connection, self._job_id)
 
-    def settled(self, level: Level) -> list[Evaluation]:
-        """Settled evaluations of a level, in commit order."""
+    def settled(self, *levels: Level) -> list[Evaluation]:
+        """Settled evaluations of these levels, in commit order."""
         with self._database.read() as connection:
-            return _evaluations.settled(connection, self._job_id, level, after=0)
+            return _evaluations.settled(connection, self._job_id, *levels, after=0)
 
     def evaluations(self, digest: str) -> list[Evaluation]:
         """All evaluations of one candidate, with their measurements."""

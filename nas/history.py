@@ -12,6 +12,7 @@ from nas.resources import Evaluation, EvaluationState, Fidelity, JsonObject, Obj
 from searchspaces import Architecture, SearchSpace
 
 _FULL = Fidelity(level="full")
+_PARTIAL = "partial"
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +62,10 @@ class History:
         """How many proposals have been made so far, settled or not."""
         return len(self.settled) + len(self.pending)
 
+    def note(self, architecture: Architecture) -> None:
+        """Say that an architecture was proposed, though no record here is of it."""
+        self._seen.setdefault(architecture.digest, -1)
+
     def since(self, cursor: int) -> Sequence[Record]:
         """The settled records after the first `cursor` ones."""
         return self.settled[cursor:]
@@ -79,7 +84,7 @@ class History:
         return None if record.values is None else self._signs * np.array(record.values)
 
     def losses(self) -> npt.NDArray[np.float64]:
-        """`finished records x objectives`, signed so that less is better; feasible ones only, in commit order.
+        """`finished records x objectives`, signed so that less is better; feasible and whole ones, in commit order.
 
         A view that is not to be written to; it costs nothing, however many there are.
         """
@@ -95,7 +100,8 @@ class History:
             return
         self.pending.pop(record.number, None)
         self.settled.append(record)
-        if record.state is EvaluationState.FINISHED and record.values is not None:
+        is_whole = record.fidelity.level != _PARTIAL
+        if is_whole and record.state is EvaluationState.FINISHED and record.values is not None:
             if self._num_losses == len(self._losses):
                 self._losses = np.concatenate((self._losses, np.empty_like(self._losses)))
             self._losses[self._num_losses] = self._signs * np.array(record.values)
@@ -110,13 +116,15 @@ class History:
 def record_of(evaluation: Evaluation, space: SearchSpace, objectives: Sequence[Objective]) -> Record:
     """One evaluation as a searcher sees it."""
     measured = {f"{m.metric}@{m.fidelity.level}": m.value for m in evaluation.measurements}
-    known = all(objective.key in measured for objective in objectives)
+    is_partial = evaluation.proposal.fidelity.level == _PARTIAL
+    keys = [f"{o.metric}@{_PARTIAL}" if is_partial and o.level != "cost" else o.key for o in objectives]
+    known = all(key in measured for key in keys)
     has_values = known and evaluation.state in (EvaluationState.FINISHED, EvaluationState.INFEASIBLE)
     return Record(
         number=evaluation.number,
         architecture=space.parse(evaluation.proposal.text),
         state=evaluation.state,
-        values=tuple(measured[o.key] for o in objectives) if has_values else None,
+        values=tuple(measured[key] for key in keys) if has_values else None,
         violation=evaluation.violation,
         replicate=evaluation.proposal.replicate,
         group=evaluation.proposal.group,

@@ -64,11 +64,11 @@ class Journal(Protocol):
     def propose(self, proposals: Sequence[Proposal]) -> list[Evaluation]:
         """Write proposals as PENDING evaluations, in order; one that exists already is left out."""
 
-    def pending(self, level: Level) -> list[Evaluation]:
-        """Proposed but not settled evaluations of a level, in order of proposal: what a new owner takes up first."""
+    def pending(self, *levels: Level) -> list[Evaluation]:
+        """Proposed but not settled evaluations of these levels, in order of proposal: what a new owner takes up."""
 
-    def settled(self, level: Level, *, after: int = 0) -> list[Evaluation]:
-        """Settled evaluations of a level with `commit > after`, in commit order, with their measurements."""
+    def settled(self, *levels: Level, after: int = 0) -> list[Evaluation]:
+        """Settled evaluations of these levels with `commit > after`, in commit order, with their measurements."""
 
     def settle(self, settlements: Sequence[Settlement]) -> None:
         """End pending evaluations in one transaction: measurements, candidate values and front with them."""
@@ -140,7 +140,7 @@ class JobView(Protocol):
 
     def candidates(self) -> list[Candidate]: ...
 
-    def settled(self, level: Level) -> list[Evaluation]: ...
+    def settled(self, *levels: Level) -> list[Evaluation]: ...
 
     def evaluations(self, digest: str) -> list[Evaluation]:
         """All evaluations of one candidate, with their measurements."""

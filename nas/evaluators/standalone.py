@@ -11,7 +11,7 @@ from pydantic import Field
 
 from nas.evaluators._evaluator import EvaluationContext, Evaluator, Outcome, Request
 from nas.resources import Fidelity, Measurement
-from nas.spec import Training, digest_of
+from nas.spec import Level, Training, digest_of
 from nas.streams import stream_seed
 from searchspaces import Cancelled, Config, LeaseLost, MeasurementError, NASError, Plugin, StoreError
 
@@ -88,7 +88,7 @@ class StandaloneEvaluator(Evaluator):
         )
         if context.checkpoints is not None:
             context.checkpoints.drop(name)
-        return self._measurements(values, options)
+        return self._measurements(values, options, request.fidelity.level)
 
     def _training(self, request: Request) -> Training:
         epochs = request.fidelity.resources.get("epochs")
@@ -96,11 +96,11 @@ class StandaloneEvaluator(Evaluator):
             return self._config.training
         return self._config.training.model_copy(update={"epochs": max(1, round(epochs))})
 
-    def _measurements(self, values: dict[str, float], options: Training) -> tuple[Measurement, ...]:
+    def _measurements(self, values: dict[str, float], options: Training, level: Level) -> tuple[Measurement, ...]:
         wrong = [name for name, value in values.items() if not math.isfinite(value)]
         if wrong:
             raise MeasurementError(f"{', '.join(wrong)} of the trained network is not finite.")
-        fidelity = Fidelity(level=self._config.level, resources={"epochs": options.epochs})
+        fidelity = Fidelity(level=level, resources={"epochs": options.epochs})
         return tuple(
             Measurement(metric=name, value=value, fidelity=fidelity, context=self._context(options))
             for name, value in values.items()

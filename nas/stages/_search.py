@@ -9,8 +9,9 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from nas.evaluators import REGISTRY as EVALUATORS
-from nas.evaluators import EvaluationContext, Outcome, Request, level_of, needs_supernet
+from nas.evaluators import EvaluationContext, Outcome, Request, level_of, needs_supernet, waits
 from nas.history import History
+from nas.pareto import Hypervolume, hypervolume_reference
 from nas.ports import Control, JobView
 from nas.resources import (
     Evaluation,
@@ -76,6 +77,7 @@ class Search:
     num_infeasible: int = 0
     num_failed: int = 0
     seconds_each: float = 0.0
+    volume: Hypervolume | None = None
 
     @classmethod
     def begin(cls, context: UnitContext) -> Search:
@@ -133,7 +135,7 @@ class Search:
 
     def take_up_pending(self) -> None:
         """Measure first what an earlier owner proposed and did not settle."""
-        pending = self.context.journal.pending(self.fidelity.level)
+        pending = self.context.journal.pending(self.fidelity.level, "partial")
         self.history.extend(pending, self.context.bench.space)
         for start in range(0, len(pending), self.context.spec.batch):
             self.measure(pending[start : start + self.context.spec.batch])
@@ -162,6 +164,8 @@ class Search:
             if time.monotonic() - told >= _SETTLE_SECONDS:
                 self.context.journal.settle(settlements)
                 settlements, told = [], time.monotonic()
+                self.catch_up()
+                self.tell()
         self.context.journal.settle(settlements)
         if feasible:
             each = (time.monotonic() - began) / len(feasible)
@@ -177,9 +181,18 @@ class Search:
             for e in evaluations
         ]
         settings = EvaluationContext(
-            seed=self.context.spec.seed, should_stop=self.context.must_leave, checkpoints=self.context.checkpoints
+            seed=self.context.spec.seed,
+            should_stop=self.must_stop_waiting if waits(self.context.spec.evaluator) else self.context.must_leave,
+            checkpoints=self.context.checkpoints,
+            exchange=self.context.exchange,
         )
         return self.evaluator.evaluate(requests, settings) if requests else iter(())
+
+    def must_stop_waiting(self) -> bool:
+        """Whether to wait no longer for what others measure: the unit must leave, or the search is to end."""
+        if self.context.must_leave():
+            return True
+        return self.num_evaluated > 0 and (self.context.must_end() or self.context.out_of_time())
 
     def settlement(self, outcome: Outcome, price: Price, architecture: Architecture) -> Settlement:
         """An outcome with its costs and proxies, held against the constraints on what was measured."""
@@ -219,7 +232,7 @@ class Search:
 
     def catch_up(self) -> None:
         """Append what was settled since, in the store's commit order."""
-        settled = self.context.journal.settled(self.fidelity.level, after=self.cursor)
+        settled = self.context.journal.settled(self.fidelity.level, "partial", after=self.cursor)
         self.history.extend(settled, self.context.bench.space)
         for evaluation in settled:
             self.cursor = evaluation.commit or self.cursor
@@ -264,14 +277,15 @@ class Search:
 
     def hypervolume(self) -> tuple[float | None, dict[str, float] | None]:
         """Hypervolume of what was found, and its reference: that of the first evaluations, so that it never shrinks."""
-        from nas.pareto import hypervolume, hypervolume_reference, nondominated
-
         losses, objectives = self.history.losses(), self.history.objectives
         if len(losses) < _REFERENCE_SAMPLE:
             return None, None
-        reference = hypervolume_reference(losses[:_REFERENCE_SAMPLE], objectives)
-        signed = {o.key: float(r if o.direction == "min" else -r) for o, r in zip(objectives, reference, strict=True)}
-        return hypervolume(losses[nondominated(losses)], reference), signed
+        if self.volume is None:
+            self.volume = Hypervolume(hypervolume_reference(losses[:_REFERENCE_SAMPLE], objectives))
+        for row in losses[self.volume.num_added :]:
+            self.volume.add(row)
+        each = zip(objectives, self.volume.reference, strict=True)
+        return self.volume.value, {o.key: float(r if o.direction == "min" else -r) for o, r in each}
 
 
 @dataclass(frozen=True)
