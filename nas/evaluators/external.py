@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field, field_validator
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 _POLL_SECONDS = (0.05, 1.0)  # grows while nothing comes
 _LOOK_SECONDS = 0.2  # how often it asks whether to go on
+_MetricLevel = Literal["cost", "proxy", "supernet", "short", "full"]
 _Metric = Annotated[str, Field(pattern=r"^[A-Za-z_]\w*$", max_length=100)]
 
 
@@ -33,7 +34,7 @@ class ExternalConfig(Config):
         max_length=100,
         description="Which devices measure: those that ask for this name.",
     )
-    metrics: dict[_Metric, Level] = Field(
+    metrics: dict[_Metric, _MetricLevel] = Field(
         {"accuracy": "full"},
         min_length=1,
         max_length=64,
@@ -43,8 +44,8 @@ class ExternalConfig(Config):
         default_factory=dict, max_length=64, description="Units of metrics, such as {phone_latency: ms}."
     )
     lease: Seconds = Field(60.0, ge=1, le=604_800, description="How long a claim holds unless it is renewed.")
-    timeout: Seconds | None = Field(
-        None, gt=0, le=31_536_000, description="Time after which an unanswered evaluation fails; none: it waits."
+    timeout: Annotated[Seconds, Field(gt=0, le=31_536_000)] | None = Field(
+        None, description="Time after which an unanswered evaluation fails; none: it waits."
     )
     attempts: int = Field(
         3, ge=1, le=1000, description="So many devices may claim an evaluation and go silent before it fails."
@@ -52,7 +53,7 @@ class ExternalConfig(Config):
 
     @field_validator("metrics")
     @classmethod
-    def _metrics_are_told_apart(cls, metrics: dict[str, Level]) -> dict[str, Level]:
+    def _metrics_are_told_apart(cls, metrics: dict[str, _MetricLevel]) -> dict[str, _MetricLevel]:
         taken = [metric for metric in metrics if metric in COSTS]
         if taken:
             raise ValueError(f"another name than {taken[0]}, which is measured here; such as device_{taken[0]}")

@@ -59,7 +59,9 @@ def check_values(plugin: Plugin[Evaluator], bench: Workbench, *, settings: dict[
         for m in outcome.measurements:
             _require(math.isfinite(m.value), "a value is finite", m.metric, m.value)
             _require(m.fidelity.level == plugin.flags["level"], "the level is that of the flag", m.fidelity.level)
-            _require(_needed(plugin, m) <= m.context.keys(), "the context says what a value depends on", sorted(m.context))
+            _require(
+                _needed(plugin, m) <= m.context.keys(), "the context says what a value depends on", sorted(m.context)
+            )
         again = second[request.evaluation_id].measurements
         _require(outcome.measurements == again, "equal requests get equal measurements", request.architecture.text)
     _require(
