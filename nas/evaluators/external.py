@@ -44,8 +44,8 @@ class ExternalConfig(Config):
         default_factory=dict, max_length=64, description="Units of metrics, such as {phone_latency: ms}."
     )
     lease: Seconds = Field(60.0, ge=1, le=604_800, description="How long a claim holds unless it is renewed.")
-    timeout: Annotated[Seconds, Field(gt=0, le=31_536_000)] | None = Field(
-        None, description="Time after which an unanswered evaluation fails; none: it waits."
+    timeout: Seconds = Field(
+        0.0, ge=0, le=31_536_000, description="Time after which an unanswered evaluation fails; 0: it waits."
     )
     attempts: int = Field(
         3, ge=1, le=1000, description="So many devices may claim an evaluation and go silent before it fails."
@@ -118,7 +118,7 @@ class ExternalEvaluator(Evaluator):
             metrics=dict(config.metrics),
             seed=stream_seed(seed, "external", architecture.digest, request.replicate),
             lease_seconds=config.lease,
-            timeout_seconds=config.timeout,
+            timeout_seconds=config.timeout or None,
             attempts=config.attempts,
         )
 
