@@ -8,9 +8,11 @@ from typing import Generic, TypeVar
 import numpy as np
 import numpy.typing as npt
 
+from nas._blocks import Blocks
 from nas.resources import Objective
 
 Floats = npt.NDArray[np.float64]
+Point = tuple[float, ...]
 Key = TypeVar("Key", bound=Hashable)
 
 
@@ -18,7 +20,7 @@ class Front(Generic[Key]):
     """The non-dominated points among all that were added, one by one.
 
     A point is dominated when another is at least as good in every objective and better in one; so equal points all
-    stay. An insertion costs one vectorised comparison with the members.
+    stay. An insertion compares with the members that lie near, not with all.
 
     >>> front: Front[str] = Front()
     >>> front.add("a", (1.0, 2.0)), front.add("b", (2.0, 3.0)), front.add("c", (1.0, 1.0))
@@ -27,23 +29,30 @@ class Front(Generic[Key]):
 
     def __init__(self, members: Mapping[Key, Sequence[float]] | None = None) -> None:
         """Start from nothing, or from points that are known not to dominate one another."""
-        self._keys: list[Key] = list(members or ())
-        known = list((members or {}).values())
-        self._losses: Floats = np.array(known, dtype=float) if known else np.empty((0, 0))
+        self._points: dict[Key, Point] = {key: tuple(point) for key, point in (members or {}).items()}
+        self._keys: dict[Point, list[Key]] = {}
+        for key, point in self._points.items():
+            self._keys.setdefault(point, []).append(key)
+        self._blocks = Blocks(np.array(list(self._keys), dtype=float)) if self._keys else None
 
     def __len__(self) -> int:
-        return len(self._keys)
+        return len(self._points)
 
     def __iter__(self) -> Iterator[Key]:
-        return iter(tuple(self._keys))
+        return iter(tuple(self._points))
 
     def __contains__(self, key: object) -> bool:
-        return key in self._keys
+        return key in self._points
 
     @property
     def losses(self) -> Floats:
         """`members x objectives`, in the order of iteration, which is that of insertion."""
-        return self._losses.copy()
+        return np.array(list(self._points.values()), dtype=float) if self._points else np.empty((0, 0))
+
+    @property
+    def num_compared(self) -> int:
+        """Rows that insertions have been compared with so far: what they cost."""
+        return self._blocks.compared if self._blocks else 0
 
     def add(self, key: Key, losses: Sequence[float] | Floats) -> tuple[bool, list[Key]]:
         """Whether the point is on the front now, and the members that it drove out.
@@ -53,24 +62,63 @@ class Front(Generic[Key]):
         Raises:
             ValueError: a loss is not finite, their number differs from that of the other points, or `key` is a member.
         """
-        point = _checked(np.asarray(losses, dtype=float)[None, :])[0]
-        if not self._keys:
-            self._keys, self._losses = [key], point[None, :]
-            return True, []
-        if point.shape[0] != self._losses.shape[1]:
-            raise ValueError(f"{point.shape[0]} losses given where the front has {self._losses.shape[1]} objectives.")
-        no_worse = (self._losses <= point).all(axis=1)  # members
-        if no_worse.any() and (self._losses[no_worse] < point).any():
+        row = _checked(np.asarray(losses, dtype=float)[None, :])[0]
+        point: Point = tuple(row.tolist())
+        if self._points and len(point) != len(next(iter(self._keys))):
+            raise ValueError(f"{len(point)} losses given where the front has {len(next(iter(self._keys)))} objectives.")
+        is_equal = point in self._keys
+        if not is_equal and self._blocks is not None and self._blocks.covers(row):
             return False, []
-        if key in self._keys:
+        if key in self._points:
             raise ValueError(f"{key!r} is on the front already; a point is added once.")
-        beaten = (self._losses >= point).all(axis=1) & ~no_worse
-        removed = [k for k, out in zip(self._keys, beaten, strict=True) if out] if beaten.any() else []
-        if removed:
-            self._keys = [k for k, out in zip(self._keys, beaten, strict=True) if not out]
-        self._keys.append(key)
-        self._losses = np.concatenate((self._losses[~beaten], point[None, :]))
+        removed: list[Key] = []
+        if self._blocks is None:
+            self._blocks = Blocks(row[None, :])
+        elif not is_equal:
+            removed = [k for gone in self._blocks.add(row) for k in self._keys.pop(tuple(gone.tolist()))]
+            for gone in removed:
+                del self._points[gone]
+        self._points[key] = point
+        self._keys.setdefault(point, []).append(key)
         return True, removed
+
+
+class Hypervolume:
+    """The exact volume that points dominate, up to a reference; points are added one by one.
+
+    A point costs what lies near it on the front, and nothing when it is dominated. Equal to `hypervolume` of all that
+    was added but for rounding.
+
+    >>> volume = Hypervolume((3.0, 3.0))
+    >>> volume.add((1.0, 2.0)), volume.add((2.0, 1.0)), volume.value
+    (2.0, 1.0, 3.0)
+    """
+
+    def __init__(self, reference: npt.ArrayLike) -> None:
+        self.reference = _checked(np.asarray(reference, dtype=float)[None, :])[0]
+        self.value, self.num_added = 0.0, 0
+        self._blocks: Blocks | None = None
+
+    def add(self, losses: Sequence[float] | Floats) -> float:
+        """By how much the volume grows.
+
+        Raises:
+            ValueError: a loss is not finite, or their number differs from that of the reference.
+        """
+        point = _checked(np.asarray(losses, dtype=float)[None, :])[0]
+        if len(point) != len(self.reference):
+            raise ValueError(f"{len(point)} losses do not fit a reference of {len(self.reference)} objectives.")
+        self.num_added += 1
+        if not (point < self.reference).all() or (self._blocks is not None and self._blocks.covers(point)):
+            return 0.0
+        gain = float(np.prod(self.reference - point))
+        if self._blocks is None:
+            self._blocks = Blocks(point[None, :])
+        else:
+            gain -= hypervolume(self._blocks.limited(point), self.reference)
+            self._blocks.add(point)
+        self.value += gain
+        return gain
 
 
 def nondominated(losses: npt.ArrayLike) -> npt.NDArray[np.bool_]:

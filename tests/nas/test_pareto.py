@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from nas.pareto import Front, crowding, hypervolume, hypervolume_reference, nondominated, ranks
+from nas import _blocks
+from nas.pareto import Front, Hypervolume, crowding, hypervolume, hypervolume_reference, nondominated, ranks
 from nas.resources import Objective
+from nas.streams import stream
 
 OBJECTIVES = (
     Objective(metric="accuracy", level="supernet", direction="max"),
@@ -20,6 +22,16 @@ OBJECTIVES = (
 clouds = st.integers(1, 4).flatmap(
     lambda m: st.integers(0, 25).flatmap(lambda n: arrays(float, (n, m), elements=st.integers(0, 4).map(float)))
 )
+
+# How many times as many rows may be compared for the last tenth of the candidates as for the first.
+GROWTH = 6.0
+
+
+@pytest.fixture(params=[1, 3, 256])
+def block_size(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> int:
+    """Small blocks, so that small clouds fill many."""
+    monkeypatch.setattr(_blocks, "_SIZE", request.param)
+    return int(request.param)
 
 
 def plainly_nondominated(points: np.ndarray) -> np.ndarray:
@@ -32,8 +44,11 @@ def test_nondominated_points_are_those_of_the_definition(points: np.ndarray) -> 
     assert nondominated(points).tolist() == plainly_nondominated(points).tolist()
 
 
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(clouds)
-def test_an_incremental_front_holds_what_is_nondominated_after_every_insertion(points: np.ndarray) -> None:
+def test_an_incremental_front_holds_what_is_nondominated_after_every_insertion(
+    block_size: int, points: np.ndarray
+) -> None:
     front: Front[int] = Front()
     for i, point in enumerate(points):
         before = set(front)
@@ -60,6 +75,54 @@ def test_the_hypervolume_of_two_objectives_is_the_area_of_a_staircase(points: np
         area += (1 - x) * max(0.0, height - y)
         height = min(height, y)
     assert hypervolume(points, (1.0, 1.0)) == pytest.approx(area, abs=1e-12)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(clouds)
+def test_an_incremental_hypervolume_is_that_of_all_points_after_every_insertion(
+    block_size: int, points: np.ndarray
+) -> None:
+    reference = np.full(points.shape[1], 3.5)
+    volume = Hypervolume(reference)
+    for i, point in enumerate(points):
+        before = volume.value
+        gain = volume.add(point)
+        assert volume.value == pytest.approx(hypervolume(points[: i + 1], reference), rel=1e-12, abs=1e-12)
+        assert volume.value == before + gain
+    assert volume.num_added == len(points)
+
+
+@pytest.mark.parametrize("num_objectives", [2, 3, 4])
+def test_an_incremental_hypervolume_of_many_points_is_exact(num_objectives: int) -> None:
+    points = stream(0, "points").dirichlet(np.ones(num_objectives), size=700)  # none dominates another
+    volume = Hypervolume(np.ones(num_objectives))
+    for point in points:
+        volume.add(point)
+    assert volume.value == pytest.approx(hypervolume(points, np.ones(num_objectives)), rel=1e-10)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("shape", "num_objectives", "size"),
+    [("cloud", 2, 100_000), ("cloud", 3, 100_000), ("cloud", 4, 100_000), ("front", 3, 30_000)],
+)
+def test_the_last_tenth_of_many_candidates_costs_about_what_the_first_did(
+    shape: str, num_objectives: int, size: int
+) -> None:
+    """Rows compared, corners of blocks too; with every candidate on the front, a plain comparison grows 19-fold."""
+    rng = stream(0, "points")
+    points = rng.random((size, num_objectives))
+    if shape == "front":
+        points = rng.dirichlet(np.ones(num_objectives), size=size)
+    front: Front[int] = Front()
+    compared = [0]
+    for i, point in enumerate(points):
+        front.add(i, point)
+        if (i + 1) % (size // 10) == 0:
+            compared.append(front.num_compared)
+    spent = np.diff(compared)
+    assert len(front) == (size if shape == "front" else nondominated(points).sum())
+    assert spent[-1] < GROWTH * spent[0]
 
 
 def test_hypervolume_of_no_point_is_zero() -> None:
