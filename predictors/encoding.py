@@ -113,7 +113,7 @@ class KnownLayers(Protocol):
 def every_block(space: SearchSpace) -> tuple[Block, ...]:
     """All encodings that a space has: without the graph where one decision stands on several edges."""
     drawn = space.graph(space.extremes().largest).edges(data=True)
-    decisions = [data["decision"] for _, _, data in drawn]
+    decisions = [data["decision"] for _, _, data in drawn if data["option"]]
     return (*BLOCKS, "graph") if len(set(decisions)) == len(decisions) else BLOCKS
 
 
@@ -127,7 +127,8 @@ class SpaceEncoder:
       where the space has none on paper), and of its paths their number, the length of the longest and the most
       operations with weights on one of them.
     - `graph`: every live edge of `SearchSpace.graph` as an operation node, in the place of its decision, between input
-      (the first node) and output (the last one). A decision stands on one edge at most.
+      (the first node) and output (the last one). A decision stands on one edge at most. Edges without an option, and
+      decisions of what feeds what (`link`), are no nodes.
 
     2,000 architectures take about a quarter of a second, once; the last ones are remembered.
 
@@ -151,7 +152,8 @@ class SpaceEncoder:
     ) -> None:
         self.space, self.scores, self.layers = space, scores, layers
         self._blocks = tuple(blocks)
-        self._slots = {decision.name: slot for slot, decision in enumerate(space.decisions)}
+        operations = [decision.name for decision in space.decisions if decision.kind != "link"]
+        self._slots = {name: slot for slot, name in enumerate(operations)}
         options = dict.fromkeys(option for decision in space.decisions for option in decision.options)
         self._options = {option: index for index, option in enumerate(options)}
         self._weighty = {
@@ -209,6 +211,12 @@ class SpaceEncoder:
         into: dict[Any, list[int]] = {by_layer[0]: [0]}
         nodes, feeds = [], []
         for source, target, decision, option in live:
+            if not option:
+                into.setdefault(target, []).extend(into[source])
+                ways[target] = ways.get(target, 0) + ways[source]
+                longest[target] = max(longest.get(target, 0), longest[source])
+                deepest[target] = max(deepest.get(target, 0), deepest[source])
+                continue
             slot, weights = self._slots[decision] + 1, (decision, option) in self._weighty
             nodes.append((slot, self._options[option]))
             feeds += [(before, slot) for before in into[source]]
@@ -248,7 +256,7 @@ class _Walk(NamedTuple):
 
 def _vocabulary(space: SearchSpace) -> list[tuple[str, ...]]:
     """Empty where paths say nothing, or too much."""
-    if len(paths(space.graph(space.extremes().largest))) < 2:
+    if len(space.ways()) < 2:
         return []
     try:
         return path_vocabulary(space)

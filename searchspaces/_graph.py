@@ -85,7 +85,10 @@ def drawing(space: SearchSpace, architecture: Architecture) -> Drawing:
 
 
 def paths(graph: networkx.MultiDiGraph, *, attribute: str = "option") -> list[tuple[str, ...]]:
-    """The edges' `attribute` along every way from input to output; live edges only, in a fixed order."""
+    """The edges' `attribute` along every way from input to output, in a fixed order.
+
+    Edges that are not live are not walked; those without an operation (an empty `option`) are, and add nothing.
+    """
     ends = _ends(graph)
     if ends is None:
         return []
@@ -96,19 +99,21 @@ def paths(graph: networkx.MultiDiGraph, *, attribute: str = "option") -> list[tu
         if node == ends[1]:
             found.append(walked)
         out = graph.out_edges(node, data=True)
-        stack.extend((target, (*walked, data[attribute])) for _, target, data in out if data["live"])
+        for _, target, data in out:
+            if data["live"]:
+                stack.append((target, (*walked, data[attribute]) if data["option"] else walked))
     return sorted(found, key=lambda path: (len(path), path))
 
 
 def path_vocabulary(space: SearchSpace) -> list[tuple[str, ...]]:
     """Every sequence of options that can lie between input and output, shorter ones first.
 
-    The ways are those of the space's largest architecture (White et al., 2021, BANANAS, arXiv 1910.11858).
+    On every one of the space's ways, every choice of options (White et al., 2021, BANANAS, arXiv 1910.11858).
 
     Raises:
         InfeasibleSpace: there are more than `MAX_PATHS` of them.
     """
-    ways = paths(space.graph(space.extremes().largest), attribute="decision")
+    ways = space.ways()
     options = {decision.name: decision.options for decision in space.decisions}
     count = sum(math.prod(len(options[name]) for name in way) for way in ways)
     if count > MAX_PATHS:

@@ -129,6 +129,15 @@ class SearchSpace(ABC):
     def extremes(self) -> Extremes:
         """The cheapest and the dearest architecture; some first and last one where nothing can be counted."""
 
+    def ways(self) -> list[tuple[str, ...]]:
+        """The sequences of decisions whose operations can lie between input and output.
+
+        Those of the largest architecture; a space where that one does not have all of them gives its own.
+        """
+        from searchspaces._graph import paths
+
+        return paths(self.graph(self.extremes().largest), attribute="decision")
+
     # --- what a space may lack, and then says so with `has_counts` and `has_networks` ---------------------------------
 
     def counts(self, architecture: Architecture, *, live: bool = False) -> Counts:
@@ -335,6 +344,29 @@ class SearchSpace(ABC):
             for option in decision.options
         ]
         return np.array(bits, dtype=np.float32)
+
+    # --- many at once ------------------------------------------------------------------------------------------------
+
+    def encode_all(self, texts: Sequence[str]) -> npt.NDArray[np.float32]:
+        """What `encode` gives for every one of these architectures, given by their texts: `n x its length`.
+
+        Texts are not checked. A space whose `encode` is not the one above gives its own.
+        """
+        places = {
+            pair: place for place, pair in enumerate((d.name, option) for d in self.decisions for option in d.options)
+        }
+        codes = np.zeros((len(texts), len(places)), dtype=np.float32)
+        for code, text in zip(codes, texts, strict=True):
+            code[[places[pair] for pair in self.read(text).items()]] = 1.0
+        return codes
+
+    def params_all(self, texts: Sequence[str]) -> npt.NDArray[np.int64]:
+        """The parameters of every one of these architectures, given by their texts: `n`.
+
+        Raises:
+            MeasurementError: this space cannot count.
+        """
+        return np.array([self.counts(self.parse(text)).params for text in texts], dtype=np.int64)
 
     # --- inside ------------------------------------------------------------------------------------------------------
 
