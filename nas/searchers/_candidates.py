@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+import numpy.typing as npt
 from pydantic import Field
 
 from nas.history import History, Record
@@ -54,17 +55,21 @@ class Candidates:
         self._front: Front[int] = Front()
 
     def __call__(self, history: History, rng: Rng) -> list[Architecture]:
-        """New and distinct ones; none only where nothing near and nothing drawn is new."""
-        parents = self.incumbents(history, rng)
-        near = [live_form(self.space, found) for parent in parents for found in self.space.neighbours(parent)]
-        distinct = [architecture for architecture in dict.fromkeys(near) if not history.has_seen(architecture)]
-        if len(distinct) > self.config.near:
-            kept = sorted(rng.choice(len(distinct), self.config.near, replace=False))
-            distinct = [distinct[i] for i in kept]
+        """New and distinct ones, the near before the rest; none only where nothing near and nothing drawn is new."""
+        near = self.near(history, rng)
         of_pool = [self.pool[i] for i in rng.permutation(len(self.pool))[: self.config.samples]]
         drawn = [live_form(self.space, self.space.sample(rng)) for _ in range(self.config.samples)]
         anywhere = [architecture for architecture in [*of_pool, *drawn] if not history.has_seen(architecture)]
-        return list(dict.fromkeys([*distinct, *anywhere]))
+        return list(dict.fromkeys([*near, *anywhere]))
+
+    def near(self, history: History, rng: Rng) -> list[Architecture]:
+        """New neighbours of the incumbents, in their live form."""
+        parents = self.incumbents(history, rng)
+        found = [live_form(self.space, one) for parent in parents for one in self.space.neighbours(parent)]
+        distinct = [architecture for architecture in dict.fromkeys(found) if not history.has_seen(architecture)]
+        if len(distinct) <= self.config.near:
+            return distinct
+        return [distinct[i] for i in sorted(rng.choice(len(distinct), self.config.near, replace=False))]
 
     def incumbents(self, history: History, rng: Rng) -> list[Architecture]:
         """The best by each objective and of the front; while nothing is feasible, what breaks the bounds least."""
@@ -80,7 +85,7 @@ class Candidates:
             )
             rows += [members[i] for i in chosen]
         for column in losses.T:
-            rows += _smallest(column, self.config.parents)
+            rows += smallest(column, self.config.parents)
         return list(dict.fromkeys(self._finished[i].architecture for i in rows))
 
     def _update(self, history: History) -> None:
@@ -98,7 +103,7 @@ class Candidates:
         self._cursor = len(history)
 
 
-def _smallest(column: np.ndarray[tuple[int], np.dtype[np.float64]], count: int) -> list[int]:
+def smallest(column: npt.NDArray[np.float64], count: int) -> list[int]:
     """Rows of the `count` smallest, the older first among equals."""
     if len(column) > count:
         limit = np.partition(column, count - 1)[count - 1]
