@@ -50,7 +50,7 @@ async def _store(request: Request) -> Store:
 ServiceDep = Annotated[Service, Depends(_service)]
 StoreDep = Annotated[Store, Depends(_store)]
 
-READ, SUBMIT, ADMIN = scope_needed("read"), scope_needed("submit"), scope_needed("admin")
+READ, SUBMIT, WORK, ADMIN = map(scope_needed, ("read", "submit", "worker", "admin"))
 
 JobId = Annotated[str, Path(min_length=1, max_length=100, description="Id of a job.")]
 DigestOrBest = Annotated[
