@@ -7,12 +7,12 @@ keeps it. Every decision of such a space is always active.
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from functools import cached_property
 
 from searchspaces._architecture import Architecture
 from searchspaces._errors import InfeasibleSpace
-from searchspaces._space import Decision, Rng, SearchSpace
+from searchspaces._space import Rng, SearchSpace
 
 TRIES = 1_000
 """Draws after which a part of a space counts as one that holds next to nothing."""
@@ -81,11 +81,6 @@ class ConstrainedSpace(SearchSpace):
     @cached_property
     def _size(self) -> int:
         return sum(1 for _ in self.iterate())
-
-    def _restricted(self, decision: Decision, options: Sequence[str]) -> SearchSpace:
-        space = super()._restricted(decision, options)
-        space.__dict__.pop("_size", None)
-        return space
 
     def _repaired(self, options: dict[str, str], anchor: Architecture, rng: Rng) -> Architecture:
         differing = [name for name, option in anchor if options[name] != option]

@@ -11,6 +11,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import numpy as np
@@ -378,6 +379,13 @@ class SearchSpace(ABC):
             for option in decision.options
         )
 
+    def _with_option(self, place: int) -> Architecture:
+        """The architecture with the option in this place of every active decision."""
+        options: dict[str, str] = {}
+        while (decision := self.next_decision(options)) is not None:
+            options[decision.name] = decision.options[place]
+        return self._make(options)
+
     def _make(self, options: Mapping[str, str]) -> Architecture:
         ordered = tuple((d.name, options[d.name]) for d in self.decisions if d.name in options)
         return Architecture(ordered, self.text(options))
@@ -408,6 +416,8 @@ class SearchSpace(ABC):
             decision.active_if,
         )
         space = copy.copy(self)
+        for name in [n for n in vars(self) if isinstance(getattr(type(self), n, None), cached_property)]:
+            delattr(space, name)  # what was computed of the whole is not of the part
         space.decisions = tuple(narrow if d.name == decision.name else d for d in self.decisions)
         return space
 

@@ -200,7 +200,8 @@ class NASBench101(ConstrainedSpace):
 
     def encode(self, architecture: Architecture) -> npt.NDArray[np.float32]:
         """One-hot of the canonical cell: isomorphic cells have one encoding, cells that differ different ones."""
-        return self.encode_all([architecture.text])[0]
+        code: npt.NDArray[np.float32] = self.encode_all([architecture.text])[0]
+        return code
 
     def encode_all(self, texts: Sequence[str]) -> npt.NDArray[np.float32]:
         """What `encode` gives, `n x 57`; 20,001 take about a third of a second."""

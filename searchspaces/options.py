@@ -127,12 +127,6 @@ class OptionsSpace(SearchSpace):
         """The first and the last option of every decision."""
         return Extremes(self._with_option(0), self._with_option(-1))
 
-    def _with_option(self, place: int) -> Architecture:
-        options: dict[str, str] = {}
-        while (decision := self.next_decision(options)) is not None:
-            options[decision.name] = decision.options[place]
-        return self._make(options)
-
 
 def _decision(name: str, choices: Choices) -> Decision:
     parent = next(iter(choices.when.items()), None)
