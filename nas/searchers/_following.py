@@ -99,7 +99,7 @@ class Rewards:
         """Reward one more record; `loss` counts only where the violation is 0."""
         known = loss if violation == 0 and loss is not None else np.zeros(num_objectives)
         self._rows.append(np.concatenate(([violation], known)))
-        if len(self._rows) < 1.25 * max(1, self._num_ranked):
+        if self._num_ranked and len(self._rows) < 1.25 * self._num_ranked:
             self._values.append(float(_shares(self._rows[-1][None, :], self._references)[0]))
             return
         rows = np.array(self._rows)
