@@ -51,6 +51,8 @@ class GpIts(Searcher):
     A step costs the cube of `fitted` and its product with the number of candidates, however long the history is.
     """
 
+    reason = "posterior sample"
+
     def __init__(self, config: GpItsConfig, space: SearchSpace, objectives: Sequence[Objective]) -> None:
         super().__init__(space, objectives)
         self.config = config
@@ -68,7 +70,7 @@ class GpIts(Searcher):
         if n == 0 or history.num_proposals < self.config.initial:
             return self.filled([], history, n, rng)
         if self._finished:
-            candidates, reason = self._candidates(history, rng), "posterior sample"
+            candidates, reason = self._candidates(history, rng), self.reason
             chosen = self._choose(history, candidates, n, rng)
         else:
             candidates, reason = self._candidates.near(history, rng), "mutant of the least infeasible"
