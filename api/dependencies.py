@@ -50,7 +50,8 @@ async def _store(request: Request) -> Store:
 ServiceDep = Annotated[Service, Depends(_service)]
 StoreDep = Annotated[Store, Depends(_store)]
 
-READ, SUBMIT, WORK, ADMIN = map(scope_needed, ("read", "submit", "worker", "admin"))
+READ, SUBMIT = scope_needed("read"), scope_needed("submit")
+WORK, ADMIN = scope_needed("worker"), scope_needed("admin")
 
 JobId = Annotated[str, Path(min_length=1, max_length=100, description="Id of a job.")]
 DigestOrBest = Annotated[

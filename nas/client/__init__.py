@@ -12,16 +12,19 @@ from nas.client._async_job import AsyncCandidateHandle, AsyncCandidateList, Asyn
 from nas.client._client import Client
 from nas.client._job import CandidateHandle, CandidateList, JobHandle
 from nas.client._progress import counters, duration
+from nas.client._work import AsyncWork, Work
 
 __all__ = [
     "AsyncCandidateHandle",
     "AsyncCandidateList",
     "AsyncClient",
     "AsyncJobHandle",
+    "AsyncWork",
     "CandidateHandle",
     "CandidateList",
     "Client",
     "JobHandle",
+    "Work",
     "counters",
     "duration",
 ]

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import httpx
 from pydantic import BaseModel, ValidationError
 
-from searchspaces import Conflict, InvalidState, NASError, NotFound, ServiceError, SpecError, Violation
+from searchspaces import Conflict, InvalidState, LeaseLost, NASError, NotFound, ServiceError, SpecError, Violation
 
 Model = TypeVar("Model", bound=BaseModel)
 _SPEC_CODES = ("INVALID_SPEC", "INVALID_CONFIG")
@@ -58,6 +58,8 @@ def refusal(response: httpx.Response) -> NASError:
         return NotFound(detail)
     if code == "INVALID_STATE":
         return InvalidState(detail)
+    if code == "LEASE_LOST":
+        return LeaseLost(detail)
     if status in _STALE:
         return Conflict(detail)
     if status == 401:

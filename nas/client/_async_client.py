@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
@@ -15,6 +16,7 @@ from nas.client._async_job import AsyncJobHandle
 from nas.client._calls import Spec
 from nas.client._embedded import EmbeddedService
 from nas.client._transport import AsyncTransport
+from nas.client._work import AsyncWork, device_name, works_async
 from nas.resources import (
     DatasetInfo,
     JobState,
@@ -115,6 +117,20 @@ class AsyncClient:
         return [
             AsyncJobHandle(self._transport, job) for job in await self._transport.run(flows.items(call, limit=limit))
         ]
+
+    # --- devices ------------------------------------------------------------------------------------------------------
+
+    def work(
+        self,
+        target: str | None = None,
+        *,
+        job: str | None = None,
+        worker: str | None = None,
+        idle: float | None = None,
+    ) -> AsyncIterator[AsyncWork]:
+        """See `Client.work`: `async for`, and within it `async with`. What blocks the loop for long loses its claim."""
+        wanted = partial(calls.claim, target, job, worker or device_name())
+        return works_async(self._transport, wanted, idle=idle)
 
     # --- what the service has -----------------------------------------------------------------------------------------
 

@@ -11,6 +11,7 @@ from urllib.parse import quote
 
 import httpx
 
+from nas.claims import Answer, Claim
 from nas.client._answers import nothing, plain, reader
 from nas.resources import (
     ArtifactInfo,
@@ -186,6 +187,26 @@ def exports(job_id: str) -> Call[Page[Export]]:
     return _get(f"{_job(job_id)}/exports", reader(Page[Export]), {"page_size": str(PAGE_SIZE)})
 
 
+# --- what devices measure ---------------------------------------------------------------------------------------------
+
+
+def claim(target: str | None, job_id: str | None, worker: str) -> Call[Page[Claim]]:
+    body = {"target": target, "job_id": job_id, "worker": worker, "count": 1}
+    return _post("/v1/evaluations/claim", reader(Page[Claim]), body)
+
+
+def renew(claimed: Claim) -> Call[Claim]:
+    return _post(f"{_evaluation(claimed)}/renew", reader(Claim), {"attempt": claimed.attempt})
+
+
+def release(claimed: Claim) -> Call[None]:
+    return _post(f"{_evaluation(claimed)}/release", nothing, {"attempt": claimed.attempt})
+
+
+def answer(claimed: Claim, said: JsonObject) -> Call[Answer]:
+    return _post(f"{_evaluation(claimed)}/measurements", reader(Answer), {**said, "attempt": claimed.attempt})
+
+
 # --- what the service has ---------------------------------------------------------------------------------------------
 
 
@@ -223,6 +244,10 @@ def remove_dataset(name: str) -> Call[None]:
 
 def _job(job_id: str) -> str:
     return f"/v1/jobs/{_part(job_id)}"
+
+
+def _evaluation(claimed: Claim) -> str:
+    return f"/v1/evaluations/{_part(claimed.evaluation_id)}"
 
 
 def _part(name: str) -> str:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
@@ -14,6 +15,7 @@ from nas.client._calls import Spec
 from nas.client._embedded import EmbeddedService
 from nas.client._job import JobHandle
 from nas.client._transport import Transport
+from nas.client._work import Work, device_name, works
 from nas.resources import (
     DatasetInfo,
     JobState,
@@ -109,6 +111,34 @@ class Client:
         page_size = min(limit or calls.PAGE_SIZE, calls.PAGE_SIZE)
         call = calls.jobs(state=state, label=label, page_size=page_size)
         return [JobHandle(self._transport, job) for job in self._transport.run(flows.items(call, limit=limit))]
+
+    # --- devices ------------------------------------------------------------------------------------------------------
+
+    def work(
+        self,
+        target: str | None = None,
+        *,
+        job: str | None = None,
+        worker: str | None = None,
+        idle: float | None = None,
+    ) -> Iterator[Work]:
+        """Evaluations for this device to measure, one after the other, each renewed while its turn lasts.
+
+            for work in client.work("phone"):
+                with work:
+                    work.post(accuracy=measure(work.architecture))
+
+        Args:
+            target: as the job's evaluator `external` names it.
+            job: only evaluations of this job, by its id; ends when the job is over.
+            worker: what this device calls itself; else machine and process.
+            idle: ends when there was nothing to do for so many seconds; without it, it waits.
+
+        Raises:
+            NotFound: there is no such job. ServiceError: neither target nor job, or nothing answers for minutes.
+        """
+        wanted = partial(calls.claim, target, job, worker or device_name())
+        return works(self._transport, wanted, idle=idle)
 
     # --- what the service has -----------------------------------------------------------------------------------------
 
