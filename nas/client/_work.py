@@ -304,7 +304,7 @@ class AsyncWork(Claimed):
             return self._told(accepted=False)
         return self._told(accepted=True)
 
-    async def keep(self) -> None:
+    async def _keep(self) -> None:
         """Renew the claim until it is lost, or this is cancelled."""
         while not self.is_lost:
             await self._transport.pause(self.claim.lease_seconds / _RENEWALS)
@@ -331,7 +331,7 @@ async def works_async(
         if claims:
             delay = _POLL_SECONDS[0]
             work = AsyncWork(transport, claims[0])
-            renewal = asyncio.create_task(work.keep())
+            renewal = asyncio.create_task(work._keep())
             try:
                 yield work
                 if not (work.is_done or work.is_lost):

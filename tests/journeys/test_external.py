@@ -1,12 +1,15 @@
-"""A search that the user's own devices measure: one is killed half-way, and every evaluation is measured once."""
+"""A search that the user's own devices measure: a device and the search's worker are killed half-way, and every
+evaluation is measured once.
+"""
 
 from __future__ import annotations
 
+import sqlite3
 import subprocess
 import sys
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
@@ -15,7 +18,7 @@ import yaml
 from nas.client import Client
 from nas.resources import EvaluationState, JobState
 from tests.conftest import ROOT
-from tests.journeys.processes import environment, server, wait_for
+from tests.journeys.processes import children_of, environment, server, wait_for
 
 LEASE_SECONDS = 1.5
 EVALUATIONS = 14
@@ -49,8 +52,8 @@ def spec() -> dict[str, object]:
 
 @pytest.mark.slow
 @pytest.mark.timeout(180)
-def test_devices_of_the_user_measure_a_search_and_one_that_dies_is_stood_in_for(tmp_path: Path) -> None:
-    with server(tmp_path) as service, Client(service.url) as client:
+def test_devices_of_the_user_measure_a_search_and_whoever_dies_is_stood_in_for(tmp_path: Path) -> None:
+    with server(tmp_path, lease_seconds=2) as service, Client(service.url) as client:
         job = client.submit(spec())
         report = wait_for(lambda: job.refresh().preflight, what="the preflight")
         assert report.expected_seconds is None
@@ -62,6 +65,8 @@ def test_devices_of_the_user_measure_a_search_and_one_that_dies_is_stood_in_for(
             with device(service.url, str(ROOT / "examples" / "own_device.py")):
                 wait_for(lambda: list(job.candidates()), what="a measurement")
                 stuck.kill()
+                (worker,) = children_of(service.process.pid)
+                subprocess.run(["kill", "-9", str(worker)], check=True)
                 ended = job.wait(progress=False)
         assert ended.state is JobState.SUCCEEDED, ended.reason
         candidates = [client.job(job.job_id).candidate(c.digest).candidate for c in job.candidates()]
@@ -75,6 +80,10 @@ def test_devices_of_the_user_measure_a_search_and_one_that_dies_is_stood_in_for(
             assert (latency.unit, latency.fidelity.level, latency.context["device"]) == ("ms", "full", "phone")
             assert latency.value > 0
             assert evaluation.seconds is not None
-        told = [event.data for event in job.events() if event.type == "lease"]
+        told = [event.data for event in job.events() if event.type == "lease" and "evaluation" in event.data]
         assert [(data["evaluation"], data["worker"], data["attempt"]) for data in told] == [(lost, "stuck", 1)]
+        assert any(event.type == "lease" and "unit" in event.data for event in job.events())
+        with closing(sqlite3.connect(tmp_path / "nas.db")) as store:
+            attempts = Counter(attempt for (attempt,) in store.execute("SELECT attempt FROM offers"))
+        assert attempts == {1: EVALUATIONS - 1, 2: 1}  # none was claimed twice but the lost one
         assert job.pareto().points

@@ -453,7 +453,7 @@ def test_the_async_client_submits_and_is_refused_likewise(running: Running) -> N
 def test_both_clients_have_the_same_names() -> None:
     from nas import client as door
 
-    for name in ("Client", "JobHandle", "CandidateHandle"):
+    for name in ("Client", "JobHandle", "CandidateHandle", "Work"):
         names = [{n for n in vars(getattr(door, p + name)) if not n.startswith("_")} for p in ("", "Async")]
         assert names[0] - names[1] == set()
         assert names[1] - names[0] <= {"open"}
@@ -495,7 +495,7 @@ def test_the_documentation_names_every_method_and_no_other() -> None:
     named = set(re.findall(r"`(?:\w+\.)?(\w+)\(", text)) | set(re.findall(r"`(\w+)`", text))
     public = {
         name
-        for owner in (door.Client, door.JobHandle, door.CandidateHandle, door.CandidateList)
+        for owner in (door.Client, door.JobHandle, door.CandidateHandle, door.CandidateList, *door.Work.__mro__[:2])
         for name in vars(owner)
         if not name.startswith("_")
     }

@@ -166,9 +166,10 @@ def test_no_link_of_a_document_is_broken(page: Path) -> None:
     assert broken_links(page.read_text(encoding="utf-8"), page.parent) == []
 
 
-def test_the_example_of_the_client_is_short() -> None:
-    lines = [node for node in ast.walk(ast.parse(text("examples/search.py"))) if isinstance(node, ast.stmt)]
-    assert len(lines) <= 15
+@pytest.mark.parametrize(("example", "most"), [("search.py", 15), ("own_device.py", 10)])
+def test_the_examples_of_the_client_are_short(example: str, most: int) -> None:
+    lines = [node for node in ast.walk(ast.parse(text(f"examples/{example}"))) if isinstance(node, ast.stmt)]
+    assert len(lines) <= most
 
 
 def test_the_readme_has_no_command_that_escapes_the_check() -> None:

@@ -20,7 +20,7 @@ def test_an_example_is_a_valid_spec_of_plugins_that_exist(path: Path) -> None:
     spec = JobSpec.from_yaml(path)
     refs: dict[str, PluginRef] = {
         "spaces": spec.space,
-        "datasets": spec.dataset,
+        **({"datasets": spec.dataset} if spec.dataset else {}),
         "tasks": spec.task,
         "recipes": spec.supernet.recipe,
         "evaluators": spec.evaluator,
