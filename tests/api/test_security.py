@@ -140,7 +140,7 @@ def test_every_v1_route_asks_for_a_token(start: Start) -> None:
         for method in operations:
             if path in ("/healthz", "/v1/session"):
                 continue
-            named = path.format(job_id="j", digest="d", name="n", artifact_id="a", export_id="e")
+            named = path.format(job_id="j", digest="d", name="n", artifact_id="a", export_id="e", evaluation_id="v")
             answer = service.http.request(method, named)
             assert answer.status_code == 401, f"{method} {path}: {answer.text}"
 
