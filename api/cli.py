@@ -22,6 +22,7 @@ from api.console import (
     print_outcome,
     print_plugins,
     print_preflight,
+    print_tables,
     print_trust,
 )
 from api.installation import check_installation, version
@@ -42,7 +43,7 @@ from api.options import (
     one_of,
 )
 from nas.client import Client, JobHandle
-from nas.resources import JobState
+from nas.resources import JobState, TableInfo
 from nas.spec import ExportFormat, JobSpec, PluginRef
 from searchspaces import NASError, ServiceError
 
@@ -291,24 +292,34 @@ def data_add(
 
 @data.command("list")
 def data_list(*, url: Url = None, token: Token = None, as_json: AsJson = False) -> None:
-    """List the registered data sets."""
+    """List the registered data sets, and the tables that searches can look up, with their digests."""
     with _client(url, token) as client:
-        found = client.datasets()
-    print_json(found) if as_json else print_datasets(found)
+        found, tables = client.datasets(), client.tables()
+    if as_json:
+        print_json([*found, *tables])
+        return
+    print_datasets(found)
+    print_tables(tables)
 
 
 @data.command("check")
 def data_check(
-    name: Annotated[str, typer.Argument(help="A registered data set.")],
+    name: Annotated[str, typer.Argument(help="A registered data set, or a table.")],
     *,
     url: Url = None,
     token: Token = None,
     as_json: AsJson = False,
 ) -> None:
-    """Read a data set again: whether its files are there and still what they were."""
+    """Read a data set or a table again: whether its files are there and still what they were."""
     with _client(url, token) as client:
-        info = client.check_dataset(name)
-    print_json(info) if as_json else print_datasets([info])
+        is_table = name in {info.name for info in client.tables()} - {info.name for info in client.datasets()}
+        info = client.table(name) if is_table else client.check_dataset(name)
+    if as_json:
+        print_json(info)
+    elif isinstance(info, TableInfo):
+        print_tables([info])
+    else:
+        print_datasets([info])
     if info.error or not info.available:
         raise typer.Exit(1)
 

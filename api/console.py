@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import BaseModel
 
 from nas.client import JobHandle
-from nas.resources import DatasetInfo, Job, JobState, ParetoFront, PluginInfo, PreflightReport, TrustReport
+from nas.resources import DatasetInfo, Job, JobState, ParetoFront, PluginInfo, PreflightReport, TableInfo, TrustReport
 from searchspaces import ConfigError, NASError, ServiceError, SpecError
 
 if TYPE_CHECKING:
@@ -176,6 +176,25 @@ def print_datasets(datasets: Iterable[DatasetInfo]) -> None:
         for info in datasets
     )
     _table(_console(), ("name", "format", "input", "classes", "samples", "state"), rows)
+
+
+def print_tables(tables: Iterable[TableInfo]) -> None:
+    """One line a table."""
+    rows = (
+        (
+            info.name,
+            info.space,
+            f"{info.architectures:,}" if info.architectures else "",
+            ", ".join(info.metrics),
+            ", ".join(f"{epochs:g}" for epochs in info.epochs if epochs),
+            str(len(info.costs) or ""),
+            (info.digest or "")[:16],
+            "ok" if info.available else info.error or "not available",
+        )
+        for info in tables
+    )
+    header = ("table", "space", "architectures", "metrics", "epochs", "costs", "digest", "state")
+    _table(_console(), header, rows)
 
 
 def print_plugins(plugins: Iterable[PluginInfo]) -> None:

@@ -16,6 +16,7 @@ from searchspaces import BrokenPlugin, NASError, NotFound, Plugin
 
 _MADE: dict[str, tuple[str, str]] = {
     "spaces": ("searchspaces", "SearchSpace"),
+    "tables": ("searchspaces.tables", "Table"),
     "costs": ("predictors.costs", "Cost"),
     "proxies": ("predictors.zerocost", "Proxy"),
     "predictors": ("predictors.surrogates", "Predictor"),
@@ -106,6 +107,12 @@ def _check_space(plugin: Plugin[Any], settings: Mapping[str, object]) -> None:
     check_space(plugin({**settings, **_SMALL}))
 
 
+def _check_table(plugin: Plugin[Any], settings: Mapping[str, object]) -> None:
+    from nas.testing import check_table
+
+    check_table(plugin(settings))
+
+
 def _check_cost(plugin: Plugin[Any], settings: Mapping[str, object]) -> None:
     import numpy as np
 
@@ -168,6 +175,7 @@ def _check_task(plugin: Plugin[Any], settings: Mapping[str, object]) -> None:
 
 _CONTRACTS: dict[str, Callable[[Plugin[Any], Mapping[str, object]], None]] = {
     "spaces": _check_space,
+    "tables": _check_table,
     "costs": _check_cost,
     "proxies": _check_proxy,
     "predictors": _check_predictor,

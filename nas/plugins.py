@@ -10,6 +10,7 @@ from searchspaces import BrokenPlugin, Registry
 
 _FOLDERS = {
     "spaces": "searchspaces",
+    "tables": "searchspaces.tables",
     "costs": "predictors.costs",
     "proxies": "predictors.zerocost",
     "predictors": "predictors.surrogates",

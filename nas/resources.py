@@ -424,6 +424,21 @@ class DatasetInfo(Resource):
     error: str | None = None
 
 
+class TableInfo(Resource):
+    """A table of measurements that searches can look up, with its default settings."""
+
+    name: str
+    space: str = Field("", description="The space whose architectures it holds.")
+    files: tuple[str, ...] = Field((), description="What it reads from the service's folder of data.")
+    digest: str | None = Field(None, description="SHA-256 of its first file.")
+    architectures: int | None = None
+    metrics: tuple[str, ...] = Field((), description="What was measured after training.")
+    epochs: tuple[float, ...] = Field((), description="Lengths of training that it knows; 0 where nobody says.")
+    costs: tuple[str, ...] = Field((), description="What is known without training.")
+    available: bool = True
+    error: str | None = None
+
+
 class PluginInfo(Resource):
     """A plug-in as the API lists it."""
 

@@ -24,7 +24,7 @@ from searchspaces import SpecError, Violation, violations
 
 Direction = Literal["max", "min"]
 Level = Literal["cost", "proxy", "supernet", "partial", "short", "full"]
-"""How true a measurement is. `partial`: with less than the job's evaluator spends, as `resources` says; never on a front."""
+"""How true a measurement is. `partial`: at less than the job's fidelity, as `resources` says; it is on no front."""
 ExportFormat = Literal["onnx", "torch_export", "pytorch"]
 JsonValue = Any  # what json.loads gives; pydantic's own JsonValue does not survive schema generation for forms
 

@@ -15,6 +15,7 @@ from api.routes import (
     pareto,
     plugins,
     session,
+    tables,
     trust,
     workers,
 )
@@ -32,6 +33,7 @@ ROUTERS: tuple[APIRouter, ...] = (
     workers.router,
     plugins.router,
     datasets.router,
+    tables.router,
     session.router,
     health.router,
 )

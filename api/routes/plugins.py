@@ -11,8 +11,8 @@ from nas.resources import Page, PluginInfo
 
 router = APIRouter(prefix="/v1", tags=["plug-ins"])
 
-# /v1/datasets are the registered data sets; the formats that they can be in are plug-ins.
-_NOUNS = {"datasets": "dataset_plugins"}
+# /v1/datasets are the registered data sets, the formats that they can be in are plug-ins; /v1/tables what is there.
+_NOUNS = {"datasets": "dataset_plugins", "tables": "table_plugins"}
 
 
 def _add(kind: str) -> None:

@@ -22,6 +22,7 @@ from nas.resources import (
     JobState,
     PluginInfo,
     PreflightReport,
+    TableInfo,
     Worker,
 )
 from searchspaces import ServiceError
@@ -177,6 +178,14 @@ class AsyncClient:
     async def dataset(self, name: str) -> DatasetInfo:
         """See `Client.dataset`."""
         return await self._transport.send(calls.dataset(name))
+
+    async def tables(self) -> list[TableInfo]:
+        """See `Client.tables`."""
+        return await self._transport.run(flows.items(calls.tables()))
+
+    async def table(self, name: str) -> TableInfo:
+        """See `Client.table`."""
+        return await self._transport.send(calls.table(name))
 
     async def add_dataset(self, name: str, plugin: str, config: Mapping[str, Any] | None = None) -> DatasetInfo:
         """See `Client.add_dataset`."""

@@ -26,6 +26,7 @@ from nas.resources import (
     ParetoFront,
     PluginInfo,
     PreflightReport,
+    TableInfo,
     TrustReport,
     Worker,
 )
@@ -228,6 +229,14 @@ def datasets() -> Call[Page[DatasetInfo]]:
 
 def dataset(name: str) -> Call[DatasetInfo]:
     return _get(f"/v1/datasets/{_part(name)}", reader(DatasetInfo))
+
+
+def tables() -> Call[Page[TableInfo]]:
+    return _get("/v1/tables", reader(Page[TableInfo]), {"page_size": str(PAGE_SIZE)})
+
+
+def table(name: str) -> Call[TableInfo]:
+    return _get(f"/v1/tables/{_part(name)}", reader(TableInfo))
 
 
 def add_dataset(name: str, plugin: str, config: Mapping[str, Any]) -> Call[DatasetInfo]:

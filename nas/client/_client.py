@@ -21,6 +21,7 @@ from nas.resources import (
     JobState,
     PluginInfo,
     PreflightReport,
+    TableInfo,
     Worker,
 )
 
@@ -185,6 +186,14 @@ class Client:
     def dataset(self, name: str) -> DatasetInfo:
         """One registered data set."""
         return self._transport.send(calls.dataset(name))
+
+    def tables(self) -> list[TableInfo]:
+        """Tables of measurements that searches can look up."""
+        return self._transport.run(flows.items(calls.tables()))
+
+    def table(self, name: str) -> TableInfo:
+        """One table, read again."""
+        return self._transport.send(calls.table(name))
 
     def add_dataset(self, name: str, plugin: str, config: Mapping[str, Any] | None = None) -> DatasetInfo:
         """Register a data set: a plug-in (npz, image_folder ...) with its settings, under a name for specs.

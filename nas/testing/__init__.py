@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from nas.testing._searchers import check_searcher as check_searcher
     from nas.testing._spaces import check_space as check_space
     from nas.testing._spaces import spaces_with as spaces_with
+    from nas.testing._tables import check_table as check_table
 
 _HOMES = {
     "check_cost": "_costs",
@@ -35,6 +36,7 @@ _HOMES = {
     "check_record": "_plugins",
     "check_searcher": "_searchers",
     "check_space": "_spaces",
+    "check_table": "_tables",
     "check_task": "_datasets",
     "small_bench": "_evaluators",
     "spaces_with": "_spaces",
@@ -52,6 +54,7 @@ __all__ = [
     "check_record",
     "check_searcher",
     "check_space",
+    "check_table",
     "check_task",
     "small_bench",
     "spaces_with",

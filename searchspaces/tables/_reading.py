@@ -83,7 +83,7 @@ def _arrays(file: Path) -> dict[str, Array]:
 def _frame(file: Path) -> dict[str, Array]:
     import pandas as pd
 
-    frame = pd.read_parquet(file) if file.suffix == ".parquet" else pd.read_csv(file)
+    frame = pd.read_parquet(file) if file.suffix == ".parquet" else pd.read_csv(file, dtype={"architecture": str})
     return {str(name): _plain(frame[name]) for name in frame.columns}
 
 
