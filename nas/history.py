@@ -43,12 +43,16 @@ class History:
     """Settled evaluations in commit order, and those still pending.
 
     `settled` only grows; `since(cursor)` gives what is new, so that a searcher's cache costs O(new).
+
+    Attributes:
+        cheaper: histories of the same architectures at less than this one's fidelity, cheapest first.
     """
 
     def __init__(self, objectives: Sequence[Objective]) -> None:
         self.objectives = tuple(objectives)
         self.settled: list[Record] = []
         self.pending: dict[int, Record] = {}
+        self.cheaper: tuple[History, ...] = ()
         self._signs = np.array([1.0 if o.direction == "min" else -1.0 for o in self.objectives])
         self._losses = np.empty((64, len(self.objectives)))
         self._num_losses = 0

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Annotated
 
-from pydantic import Field, field_validator
+from pydantic import AfterValidator, Field
 
 from nas.resources import Objective
 from nas.scoring import Scores
@@ -15,21 +16,24 @@ from nas.spec import PluginRef, Ref
 from searchspaces import ConfigError, SearchSpace, UnknownPlugin
 
 
+def _checked(searcher: PluginRef) -> PluginRef:
+    try:
+        REGISTRY[searcher.name].configure(searcher.config)
+    except (UnknownPlugin, ConfigError) as error:
+        raise ValueError(str(error)) from error
+    return searcher
+
+
+SearcherRef = Annotated[Ref, AfterValidator(_checked)]
+"""A searcher with its settings, which are checked."""
+
+
 class WrappingConfig(OutlookConfig):
     """Settings of every searcher that holds another one."""
 
-    searcher: Ref = Field(
+    searcher: SearcherRef = Field(
         PluginRef(name="regularized_evolution"), description="The searcher, with its settings, that is held."
     )
-
-    @field_validator("searcher")
-    @classmethod
-    def _is_a_searcher(cls, searcher: PluginRef) -> PluginRef:
-        try:
-            REGISTRY[searcher.name].configure(searcher.config)
-        except (UnknownPlugin, ConfigError) as error:
-            raise ValueError(str(error)) from error
-        return searcher
 
 
 class Wrapper(Searcher):

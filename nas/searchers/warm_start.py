@@ -12,15 +12,15 @@ from nas.resources import Objective, Proposal
 from nas.scoring import Scores
 from nas.searchers._outlook import best_by_weight
 from nas.searchers._searcher import Searcher, proposal
-from nas.searchers._wrapping import Wrapper, WrappingConfig
-from nas.spec import PluginRef, Ref
+from nas.searchers._wrapping import SearcherRef, Wrapper, WrappingConfig
+from nas.spec import PluginRef
 from searchspaces import Architecture, Plugin, Rng, SearchSpace
 
 
 class WarmStartConfig(WrappingConfig):
     """Settings of `warm_start`."""
 
-    searcher: Ref = Field(
+    searcher: SearcherRef = Field(
         PluginRef(name="gp_its", config={"initial": 2}), description="The searcher, with its settings, that goes on."
     )
     initial: int = Field(10, ge=1, le=100_000, description="Architectures taken from the pool before it goes on.")
