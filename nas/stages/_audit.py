@@ -7,7 +7,7 @@ import time
 import numpy as np
 
 from nas.evaluators import REGISTRY as EVALUATORS
-from nas.evaluators import EvaluationContext, Evaluator, Request
+from nas.evaluators import EvaluationContext, Evaluator, Request, waits
 from nas.ports import Control, JobView
 from nas.resources import (
     Evaluation,
@@ -35,6 +35,18 @@ def auditor(context: UnitContext) -> Evaluator:
     settings = {"level": "short", "training": context.spec.audit.training.model_dump()}
     alone: Evaluator = EVALUATORS["standalone"](settings, context.bench)
     return alone
+
+
+def _settings(context: UnitContext) -> EvaluationContext:
+    """What the auditor may use; one that waits for others waits no longer than the audit may last."""
+    ref = context.spec.audit.evaluator
+    is_waiting = ref is not None and waits(ref)
+    return EvaluationContext(
+        seed=context.spec.seed,
+        should_stop=lambda: context.must_leave() or (is_waiting and (context.must_end() or context.out_of_time())),
+        checkpoints=context.checkpoints,
+        exchange=context.exchange,
+    )
 
 
 class AuditStage:
@@ -82,10 +94,7 @@ class AuditStage:
             evaluation.proposal.fidelity,
             evaluation.proposal.replicate,
         )
-        settings = EvaluationContext(
-            seed=context.spec.seed, should_stop=context.must_leave, checkpoints=context.checkpoints
-        )
-        for outcome in evaluator.evaluate([request], settings):
+        for outcome in evaluator.evaluate([request], _settings(context)):
             state = EvaluationState.FAILED if outcome.error else EvaluationState.FINISHED
             context.journal.settle(
                 [

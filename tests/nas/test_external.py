@@ -129,9 +129,9 @@ def test_metrics_of_devices_are_read_at_their_levels() -> None:
 class Service:
     """A store with one worker, which a test plays the devices of."""
 
-    def __init__(self, store: Store, folder: Path) -> None:
+    def __init__(self, store: Store, folder: Path, **changes: object) -> None:
         self.store = store
-        spec, objectives = admit(SPEC, datasets={})
+        spec, objectives = admit({**SPEC, **changes}, datasets={})
         self.job_id = store.create_job(spec, objectives).job_id
         self.loop = WorkerLoop(store, folder, lease_seconds=20)
 
@@ -139,11 +139,11 @@ class Service:
     def job(self) -> Job:
         return self.store.job(self.job_id)
 
-    def claim(self, count: int) -> list[Claim]:
+    def claim(self, count: int, target: str = "phone") -> list[Claim]:
         found: list[Claim] = []
 
         def more() -> bool:
-            found.extend(self.store.claim_evaluations(target="phone", worker="w", count=count - len(found)))
+            found.extend(self.store.claim_evaluations(target=target, worker="w", count=count - len(found)))
             return len(found) == count
 
         wait_for(more, seconds=60, what=f"{count} offers")
@@ -151,7 +151,7 @@ class Service:
 
     def answer(self, claims: Sequence[Claim]) -> None:
         for number, claim in enumerate(claims):
-            values = {"accuracy": 0.5 + number / 10, "phone_latency": 1.0 + number}
+            values = dict.fromkeys(claim.metrics, 0.5 + number / 10)
             self.store.answer_evaluation(
                 Answer(evaluation_id=claim.evaluation_id, attempt=claim.attempt, measurements=values)
             )
@@ -162,9 +162,9 @@ class Service:
 
 
 @pytest.fixture
-def service(tmp_path: Path) -> Iterator[Service]:
+def service(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Service]:
     store = Store.open(f"sqlite:///{tmp_path / 'nas.db'}", tmp_path)
-    found = Service(store, tmp_path)
+    found = Service(store, tmp_path, **getattr(request, "param", {}))
     thread = threading.Thread(target=found.loop.run)
     thread.start()
     yield found
@@ -209,3 +209,23 @@ def test_a_stopped_search_waits_no_longer_for_who_has_not_answered(service: Serv
     assert service.store.claim_evaluations(target="phone", worker="w") == []
     with pytest.raises(LeaseLost):
         service.answer([late])
+
+
+CLUSTER = {"name": "external", "config": {"target": "cluster", "metrics": {"accuracy": "full"}}}
+QUICK = {"name": "external", "config": {"target": "phone", "metrics": {"accuracy": "short"}}}
+AUDITED = {
+    "evaluator": QUICK,
+    "audit": {"networks": 4, "evaluator": CLUSTER},
+    "objectives": {"accuracy": "max"},
+    "budget": {"evaluations": 3},
+}
+
+
+@pytest.mark.parametrize("service", [AUDITED], indirect=True)
+def test_an_audit_may_be_measured_by_other_devices(service: Service) -> None:
+    service.answer(service.claim(3))
+    for _ in range(3):
+        service.answer(service.claim(1, "cluster"))
+    ended = service.reaches(JobState.SUCCEEDED)
+    assert ended.trust is not None
+    assert ended.trust.audited == 3
