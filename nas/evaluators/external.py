@@ -152,7 +152,7 @@ def _must_end(context: EvaluationContext, seconds: float) -> bool:
 PLUGIN = Plugin(
     name="external",
     description="What devices of yours measure: they claim evaluations over REST and post measurements",
-    source="Google Vizier (2017), KDD: trials that clients lease and complete",
+    source="Golovin et al. (2017), Google Vizier, KDD (trials that clients lease and complete)",
     create=ExternalEvaluator,
     Config=ExternalConfig,
     flags={
