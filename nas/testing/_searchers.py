@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 
 from nas.history import History, Record
-from nas.resources import EvaluationState, Objective, Proposal
+from nas.resources import EvaluationState, Fidelity, Objective, Proposal
 from nas.searchers import Searcher
 from nas.streams import stream
-from searchspaces import Architecture, ContractViolation, Plugin, SearchSpace
+from searchspaces import Architecture, ConfigError, ContractViolation, Plugin, SearchSpace
 
 BATCH = 4
 SMALL = 24
 """Most architectures of the sub-space that is searched until nothing is left."""
+_MEASURED_AGAIN = 8
+"""Most evaluations for every architecture of it, by a searcher that measures some again."""
 
 
 def check_searcher(
@@ -30,11 +34,17 @@ def check_searcher(
 
     Proposals are architectures of the space, new and distinct; equal history and random stream give equal proposals,
     from a fresh object too, with evaluations finished, failed, infeasible and under way; a small space is searched to
-    its end, and then nothing is proposed.
+    its end, and then nothing is proposed. A searcher whose flag `replicates` is set may propose a known architecture as
+    a replicate, whose number is how often it was proposed before at that fidelity; one with `fidelities` at another
+    fidelity. One whose flag `decisions` names a kind refuses a space that has none of it, and says so.
 
     Raises:
         ContractViolation: a promise is broken.
     """
+    kind = plugin.flags.get("decisions")
+    if kind and not any(decision.kind == kind for decision in space.decisions):
+        _check_refusal(plugin, space, settings)
+        return
     numbers = (1, 3) if plugin.flags.get("multi_objective") else (1,)
     for number in numbers:
         objectives = tuple(
@@ -42,6 +52,14 @@ def check_searcher(
         )
         _check_run(plugin, space, settings, objectives, evaluations=evaluations, seed=seed)
     _check_exhaustion(plugin, small_part(space), settings, objectives, seed=seed)
+
+
+def _check_refusal(plugin: Plugin[Searcher], space: SearchSpace, settings: Mapping[str, object] | None) -> None:
+    try:
+        plugin(settings, space, (Objective(metric="metric", level="supernet", direction="max"),))
+    except ConfigError:
+        return
+    _require(False, f"a space without {plugin.flags['decisions']} decisions is refused with a ConfigError", space.name)
 
 
 def small_part(space: SearchSpace, size: int = SMALL) -> SearchSpace:
@@ -71,7 +89,10 @@ def settled(
         state=state,
         values=None if fate in (3, 8) else values,
         violation=violation,
+        replicate=proposal.replicate,
+        group=proposal.group,
         memo=json.loads(json.dumps(proposal.memo)),
+        fidelity=proposal.fidelity,
     )
 
 
@@ -94,15 +115,15 @@ def _check_run(
     seed: int,
 ) -> None:
     searcher: Searcher = plugin(settings, space, objectives)
-    history, waiting = History(objectives), list[tuple[int, Proposal]]()
+    history, waiting, size = History(objectives), list[tuple[int, Proposal]](), space.size()
     _require(searcher.ask(history, 0, stream(seed)) == [], "nothing is proposed when nothing is asked", "")
-    while history.num_proposals < min(evaluations, space.size()):
+    while history.num_proposals < min(evaluations, size):
         count = history.num_proposals
-        wanted = min(BATCH, space.size() - history.num_distinct)
+        wanted = min(BATCH, size - history.num_distinct)
         global_state = str(np.random.get_state())  # noqa: NPY002 - read, to see that nobody draws from it
         proposals = searcher.ask(history, wanted, stream(seed, "ask", count))
         _require(global_state == str(np.random.get_state()), "numpy's global generator is left alone", plugin.name)  # noqa: NPY002
-        _check_proposals(proposals, space, history, wanted)
+        _check_proposals(proposals, plugin, space, history, wanted)
         if count // BATCH % 3 == 1:
             fresh: Searcher = plugin(settings, space, objectives)
             for other, whose in ((searcher, "the same"), (fresh, "a fresh")):
@@ -110,25 +131,49 @@ def _check_run(
                 _require(again == proposals, f"{whose} object proposes the same again", (proposals, again))
         for proposal in proposals:
             waiting.append((history.num_proposals, proposal))
-            pending = settled(history.num_proposals, proposal, space, objectives)
-            history.add(Record(pending.number, pending.architecture, EvaluationState.PENDING, None, memo=pending.memo))
+            outcome = settled(history.num_proposals, proposal, space, objectives)
+            history.add(replace(outcome, state=EvaluationState.PENDING, values=None, violation=0.0))
         # In every batch the first stays under way until the next, so that commit order is not the order of proposals.
         for number, proposal in waiting[:-BATCH] + waiting[1 - BATCH :]:
             history.add(settled(number, proposal, space, objectives, seed=seed))
         waiting = waiting[-BATCH : 1 - BATCH]
 
 
-def _check_proposals(proposals: Sequence[Proposal], space: SearchSpace, history: History, wanted: int) -> None:
+def _check_proposals(
+    proposals: Sequence[Proposal], plugin: Plugin[Searcher], space: SearchSpace, history: History, wanted: int
+) -> None:
     _require(len(proposals) == wanted, f"{wanted} proposals while so many are unseen", len(proposals))
-    texts = [proposal.text for proposal in proposals]
-    _require(len(set(texts)) == len(texts), "the proposals of a batch differ", texts)
+    marks = [_mark(proposal.digest, proposal.fidelity, proposal.replicate) for proposal in proposals]
+    _require(
+        len(set(marks)) == len(marks), "the proposals of a batch differ", [proposal.text for proposal in proposals]
+    )
     for proposal in proposals:
         architecture = space.parse(proposal.text)
         _require(architecture.text == proposal.text, "a proposal has the canonical text", proposal.text)
         _require(architecture.digest == proposal.digest, "a proposal has its architecture's digest", proposal.digest)
-        _require(not history.has_seen(architecture), "nothing is proposed twice", proposal.text)
         _require(bool(proposal.reason), "a proposal gives its reason", proposal)
         _require(json.loads(json.dumps(proposal.memo, allow_nan=False)) is not None, "a memo is JSON", proposal.memo)
+    _check_repeats(proposals, plugin, history)
+
+
+def _check_repeats(proposals: Sequence[Proposal], plugin: Plugin[Searcher], history: History) -> None:
+    """A known architecture comes up only as what the searcher's flags allow."""
+    records = (*history.settled, *history.pending.values())
+    known = {record.architecture.digest for record in records}
+    times = Counter(_mark(record.architecture.digest, record.fidelity) for record in records)
+    for proposal in proposals:
+        mark = _mark(proposal.digest, proposal.fidelity)
+        number = times[mark]
+        _require(number == 0 or bool(plugin.flags.get("replicates")), "nothing is proposed twice", proposal.text)
+        _require(proposal.replicate == number, f"a proposal made {number} times before is replicate {number}", proposal)
+        is_raised = number == 0 and proposal.digest in known
+        _require(not is_raised or bool(plugin.flags.get("fidelities")), "nothing is proposed twice", proposal.text)
+        times[mark] += 1
+        known.add(proposal.digest)
+
+
+def _mark(digest: str, fidelity: Fidelity, *more: int) -> tuple[str, str, tuple[int, ...]]:
+    return digest, fidelity.model_dump_json(), more
 
 
 def _check_exhaustion(
@@ -141,12 +186,13 @@ def _check_exhaustion(
 ) -> None:
     searcher: Searcher = plugin(settings, space, objectives)
     history, size = History(objectives), space.size()
+    repeats = bool(plugin.flags.get("replicates") or plugin.flags.get("fidelities"))
+    limit = _MEASURED_AGAIN * size if repeats else size
     while proposals := searcher.ask(history, 7, stream(seed, "end", history.num_proposals)):
+        _check_repeats(proposals, plugin, history)
         for proposal in proposals:
-            record = settled(history.num_proposals, proposal, space, objectives)
-            _require(not history.has_seen(record.architecture), "nothing is proposed twice", proposal.text)
-            history.add(record)
-        _require(history.num_proposals <= size, "a searcher ends with its space", history.num_proposals)
+            history.add(settled(history.num_proposals, proposal, space, objectives))
+        _require(history.num_proposals <= limit, "a searcher ends with its space", history.num_proposals)
     _require(history.num_distinct == size, f"all {size} architectures of a small space come up", history.num_distinct)
 
 
@@ -154,12 +200,7 @@ def _copy(history: History) -> History:
     """The same history, rebuilt as from a store: other objects, memos through JSON."""
     copy = History(history.objectives)
     for record in (*history.settled, *history.pending.values()):
-        memo = json.loads(json.dumps(record.memo))
-        copy.add(
-            Record(
-                record.number, record.architecture, record.state, record.values, violation=record.violation, memo=memo
-            )
-        )
+        copy.add(replace(record, memo=json.loads(json.dumps(record.memo))))
     return copy
 
 
