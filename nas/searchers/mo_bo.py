@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from functools import reduce
 
 import numpy as np
 import numpy.typing as npt
@@ -161,27 +162,27 @@ class _Volume:
         drawn = np.abs(rng.standard_normal((directions, len(objectives))))  # uniform on the sphere, when of length 1
         self._directions = drawn / np.linalg.norm(drawn, axis=1, keepdims=True)
         self._nodes = rng.integers(_QUANTILES, size=(directions, len(objectives)))
-        self._reached = self._reach(losses[nondominated(losses)][:, None, :]).max(axis=0)  # directions
+        self._reached = self._reach(losses[nondominated(losses)].T[:, :, None]).max(axis=0)  # directions
 
     def growth(self, outlooks: Sequence[_Outlook]) -> Floats:
         """Expected growth of the volume for every one asked about, up to a factor; where none is expected, how near
         each comes to it, below 0."""
         drawn = [o.quantiles()[:, node] for o, node in zip(outlooks, self._nodes.T, strict=True)]
-        reach = self._reach(np.stack(drawn, axis=2))  # asked x directions
+        reach = self._reach(drawn)  # asked x directions
         power = len(outlooks)
         grown = np.maximum(reach**power - self._reached**power, 0.0).mean(axis=1)
         return np.asarray(grown if grown.max() > 0 else (reach - self._reached).max(axis=1))
 
     def expect(self, outlooks: Sequence[_Outlook], index: int) -> None:
         """Go on as if one were on the front."""
-        point = np.array([outlook.expect(index) for outlook in outlooks])
-        self._reached = np.maximum(self._reached, self._reach(point[None, None, :])[0])
+        point = [np.full((1, 1), outlook.expect(index)) for outlook in outlooks]
+        self._reached = np.maximum(self._reached, self._reach(point)[0])
 
-    def _reach(self, losses: Floats) -> Floats:
-        """How far points lie from the reference in every direction: `n x (1 or directions) x objectives` -> `n x
-        directions`; 0 for a point behind it."""
-        inside = (self._reference - losses) / self._width
-        return np.asarray(np.maximum((inside / self._directions).min(axis=2), 0.0))
+    def _reach(self, losses: Iterable[Floats]) -> Floats:
+        """How far points lie from the reference in every direction, 0 for those behind it, `n x directions`; losses by
+        one objective after the other, `n x (1 or directions)`."""
+        each = zip(losses, self._reference, self._width, self._directions.T, strict=True)
+        return reduce(np.minimum, [(end - loss) / (width * along) for loss, end, width, along in each]).clip(0.0)
 
 
 def _curve(losses: Floats, scores: Floats) -> Callable[[Floats], Floats]:
