@@ -95,9 +95,11 @@ def _kind(plugin: Plugin[Any]) -> str:
     )
 
 
-def _spaces() -> Iterator[Any]:
-    """Every registered space, small."""
-    for name in registry("spaces"):
+def _spaces(*flags: str) -> Iterator[Any]:
+    """Every registered space that has what these flags name, small."""
+    from nas.testing import spaces_with
+
+    for name in spaces_with(*flags):
         yield registry("spaces")[name](_SMALL)
 
 
@@ -118,7 +120,7 @@ def _check_cost(plugin: Plugin[Any], settings: Mapping[str, object]) -> None:
 
     from nas.testing import check_cost
 
-    for space in _spaces():
+    for space in _spaces("networks" if plugin.flags.get("measured") else "counts"):
         rng = np.random.default_rng(0)
         check_cost(plugin(settings, space, "cpu"), plugin.flags, [*space.extremes(), space.sample(rng)])
 
@@ -127,7 +129,7 @@ def _check_proxy(plugin: Plugin[Any], settings: Mapping[str, object]) -> None:
     from nas.testing import check_leaves_network, check_proxy
 
     configured = replace(plugin, create=lambda config: plugin(settings))
-    for space in _spaces():
+    for space in _spaces("networks"):
         largest = space.extremes().largest
         check_proxy(configured, space, largest)
         check_leaves_network(configured, space, largest)
