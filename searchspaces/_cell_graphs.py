@@ -157,7 +157,7 @@ def keys(adjacency: Bits, operations: Integers) -> Floats:
     a key is the code of edges first, then that of operations; above `TOO_LARGE` in orders with an edge that leads back.
     """
     table = orders()
-    edges = adjacency.reshape(len(adjacency), -1).astype(np.float64) @ table.of_edges
+    edges = adjacency.reshape(-1, VERTICES**2).astype(np.float64) @ table.of_edges
     return np.asarray(edges * len(OPERATIONS) ** len(INNER) + operations.astype(np.float64) @ table.of_operations)
 
 
