@@ -189,23 +189,26 @@ def exports(job_id: str) -> Call[Page[Export]]:
 
 
 # --- what devices measure ---------------------------------------------------------------------------------------------
+# Without an Idempotency-Key, which the service would keep for a day for every poll of every device. Answers may be sent
+# twice as they are; a claim whose answer is lost on the way runs out, and goes to the next.
 
 
 def claim(target: str | None, job_id: str | None, worker: str) -> Call[Page[Claim]]:
     body = {"target": target, "job_id": job_id, "worker": worker, "count": 1}
-    return _post("/v1/evaluations/claim", reader(Page[Claim]), body)
+    return Call("POST", "/v1/evaluations/claim", reader(Page[Claim]), body=body)
 
 
 def renew(claimed: Claim) -> Call[Claim]:
-    return _post(f"{_evaluation(claimed)}/renew", reader(Claim), {"attempt": claimed.attempt})
+    return Call("POST", f"{_evaluation(claimed)}/renew", reader(Claim), body={"attempt": claimed.attempt})
 
 
 def release(claimed: Claim) -> Call[None]:
-    return _post(f"{_evaluation(claimed)}/release", nothing, {"attempt": claimed.attempt})
+    return Call("POST", f"{_evaluation(claimed)}/release", nothing, body={"attempt": claimed.attempt})
 
 
 def answer(claimed: Claim, said: JsonObject) -> Call[Answer]:
-    return _post(f"{_evaluation(claimed)}/measurements", reader(Answer), {**said, "attempt": claimed.attempt})
+    path = f"{_evaluation(claimed)}/measurements"
+    return Call("POST", path, reader(Answer), body={**said, "attempt": claimed.attempt})
 
 
 # --- what the service has ---------------------------------------------------------------------------------------------
