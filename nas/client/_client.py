@@ -123,11 +123,13 @@ class Client:
         worker: str | None = None,
         idle: float | None = None,
     ) -> Iterator[Work]:
-        """Evaluations for this device to measure, one after the other, each renewed while its turn lasts.
+        """Evaluations for this device to measure, one after the other, each renewed while its turn in the loop lasts.
 
             for work in client.work("phone"):
                 with work:
                     work.post(accuracy=measure(work.architecture))
+
+        An evaluation that was not answered when the loop is left is given back.
 
         Args:
             target: as the job's evaluator `external` names it.

@@ -142,14 +142,18 @@ def test_a_loop_that_is_left_gives_its_evaluation_back(
 
 def test_an_interrupted_block_gives_its_evaluation_back(running: Running, client: Client) -> None:
     search = Search(running, 1)
-    with pytest.raises(KeyboardInterrupt), next(client.work("phone")):
+    working = client.work("phone")
+    with pytest.raises(KeyboardInterrupt), next(working) as work:
         raise KeyboardInterrupt
+    assert work.is_done
     assert search.answers == []
+    assert next(client.work("phone", idle=0.1)).claim.attempt == 2
 
 
 def test_wrong_metrics_end_the_loop_and_lose_nothing(running: Running, client: Client) -> None:
     search = Search(running, 1)
-    with pytest.raises(ServiceError) as refused, next(client.work("phone")) as work:
+    working = client.work("phone")
+    with pytest.raises(ServiceError) as refused, next(working) as work:
         work.post(acc=0.9, phone_latency=1)
     assert refused.value.code == "INVALID_MEASUREMENTS"
     assert [v.field for v in refused.value.violations] == ["measurements.acc", "measurements.accuracy"]
