@@ -9,30 +9,31 @@ from nas.history import History, Record
 from nas.resources import Objective, Proposal
 from nas.searchers._following import Floats, FollowingSearcher
 from nas.searchers._searcher import proposal, unseen
-from searchspaces import Architecture, Config, InvalidArchitecture, Plugin, Rng, SearchSpace
+from nas.streams import stream
+from searchspaces import Architecture, Config, Plugin, Rng, SearchSpace
 
-_STEPS = 256
-"""Positions looked at for one proposal, before what is left is taken in the space's own order."""
+_STEPS = 64
+"""Positions looked at for one proposal, before what is left is taken at random and then in the space's own order."""
 
 
 class Grid(FollowingSearcher):
-    """Places on a circle of (product of the numbers of options) positions, a golden section apart.
+    """The architectures in an order in which the first n lie evenly, however large n is.
 
-    A position is read as digits, one per decision: its share of the circle says which option the first decision takes,
-    its share of that option's arc the second, and so on down the tree of `next_decision`. The step has no factor in
-    common with the circle, so that every position comes once, the first n lie evenly however large n is (Weyl 1916, the
-    sequence of least discrepancy), and one costs the same in a space of 10^30.
+    Position k is written in digits, one per decision, the decision with most options first and fastest; a decision's
+    option is its own digit plus fixed multiples of all faster ones. So every combination comes once, any run of as many
+    positions as a decision has options tends to hold each of them once, and a position costs the same in a space of
+    10^30. The map is a triangular generator matrix as in Niederreiter (1987), Point Sets and Sequences with Small
+    Discrepancy, over mixed bases.
 
-    Where decisions are conditional, a short architecture holds a wide arc and is met more than once; it is proposed
-    the first time. In a (sub-)space that leaves most combinations out, the walk gives up after 256 positions and goes
-    on with uniform samples.
+    Where decisions are conditional, a short architecture stands for many combinations, and is proposed the first time;
+    where the space rules a combination out, what it makes of it is proposed.
     """
 
     def __init__(self, space: SearchSpace, objectives: Sequence[Objective]) -> None:
         super().__init__(space, objectives)
-        self._size = math.prod(len(decision.options) for decision in space.decisions)
-        golden = self._size * 1_000_000_007 // 1_618_033_999  # big integers: a float has no digits for 10^30
-        self._step = next(step for step in range(max(1, golden), 2 * self._size + 2) if math.gcd(step, self._size) == 1)
+        self._order = sorted(space.decisions, key=lambda decision: -len(decision.options))
+        self._size = math.prod(len(decision.options) for decision in self._order)
+        self._multiples = [_multiples(place, len(decision.options)) for place, decision in enumerate(self._order)]
         self.forget()
 
     def forget(self) -> None:
@@ -50,7 +51,7 @@ class Grid(FollowingSearcher):
         taken: set[str] = set()
         proposals: list[Proposal] = []
         while len(proposals) < n:
-            found, place = self._walk(history, taken, place)
+            found, place = self._walk(history, taken, place, rng)
             if found is None:
                 found = unseen(self.space, history, taken, rng, lambda: self.space.sample(rng))
                 if found is None:
@@ -61,23 +62,34 @@ class Grid(FollowingSearcher):
             taken.add(found.digest)
         return proposals
 
-    def _walk(self, history: History, taken: set[str], place: int) -> tuple[Architecture | None, int]:
+    def _walk(self, history: History, taken: set[str], place: int, rng: Rng) -> tuple[Architecture | None, int]:
         """The first new architecture from `place` on, and the place after it."""
         for step in range(place, min(place + _STEPS, self._size)):
-            try:
-                found = self._at(step * self._step % self._size)
-            except InvalidArchitecture:
-                continue
+            found = self.space.complete(self._at(step), rng)
             if not history.has_seen(found) and found.digest not in taken:
                 return found, step + 1
         return None, place
 
-    def _at(self, position: int) -> Architecture:
-        options: dict[str, str] = {}
-        while decision := self.space.next_decision(options):
-            digit, position = divmod(position * len(decision.options), self._size)
-            options[decision.name] = decision.options[digit]
-        return self.space.architecture(options)
+    def _at(self, position: int) -> dict[str, str]:
+        """The option of every decision, active or not."""
+        digits: list[int] = []
+        while position:
+            position, digit = divmod(position, len(self._order[len(digits)].options))
+            digits.append(digit)
+        found = {}
+        for place, (decision, multiples) in enumerate(zip(self._order, self._multiples, strict=True)):
+            own = digits[place] if place < len(digits) else 0
+            level = own + sum(digit * multiple for digit, multiple in zip(digits, multiples, strict=False))
+            found[decision.name] = decision.options[level % len(decision.options)]
+        return found
+
+
+def _multiples(place: int, base: int) -> list[int]:
+    """What each faster digit counts for; the fastest steps through all options, so its multiple is a unit."""
+    rng = stream(place, "grid")
+    found: list[int] = rng.integers(base, size=place).tolist()
+    units = [unit for unit in range(1, base + 1) if math.gcd(unit, base) == 1]
+    return [units[int(rng.integers(len(units)))], *found[1:]] if found else found
 
 
 def create(config: Config, space: SearchSpace, objectives: Sequence[Objective]) -> Grid:
@@ -87,8 +99,8 @@ def create(config: Config, space: SearchSpace, objectives: Sequence[Objective]) 
 
 PLUGIN = Plugin(
     name="grid",
-    description="An even walk through the space that never repeats; no randomness, no learning",
-    source="Weyl (1916), Ueber die Gleichverteilung von Zahlen mod. Eins; the golden section as the step",
+    description="An even walk through the space that never repeats and learns nothing",
+    source="Niederreiter (1987), Point Sets and Sequences with Small Discrepancy",
     create=create,
     flags={"multi_objective": True, "replicates": False},
 )
