@@ -48,6 +48,13 @@ class GP(Predictor):
         self._kernel, self._mean = config.kernel, config.mean
 
     def _fit(self, known: Encoded, targets: Floats, rng: Rng, progress: Told) -> None:
+        self.learn(known, targets, rng, progress)
+
+    def _predict(self, asked: Encoded) -> Prediction:
+        return self.predict_encoded(asked)
+
+    def learn(self, known: Encoded, targets: Floats, rng: Rng, progress: Told = lambda share: None) -> None:
+        """Learns targets, `n`, mean about 0 and standard deviation about 1, of architectures that are encoded."""
         self._parts = Parts(known)
         mean = ridge(self._parts, _MEAN) if self._mean == "ridge" else []
         kernels = self._kernels(1 - _MEAN if mean else 1.0)
@@ -58,7 +65,8 @@ class GP(Predictor):
             self._processes.append(GaussianProcess([kernel, *mean]).fit(parts, targets))
             progress(number / len(kernels))
 
-    def _predict(self, asked: Encoded) -> Prediction:
+    def predict_encoded(self, asked: Encoded) -> Prediction:
+        """As `predict`, of architectures that are encoded already; in units of the targets."""
         parts = self._parts(asked)
         return mixture([process.predict(parts) for process in self._processes])
 
