@@ -24,6 +24,7 @@ from searchspaces import Architecture, Rng, SearchSpace
 
 if TYPE_CHECKING:
     from optuna.samplers import BaseSampler
+    from optuna.search_space import IntersectionSearchSpace
     from optuna.trial import FrozenTrial
 
 MakeSampler = Callable[[int], "BaseSampler"]
@@ -202,6 +203,7 @@ class _Study:
         }
         self._history, self._constrained, self._cursor, self._last = history, constrained, 0, -1
         self._trials, self._expected, self._worst = {}, [], None
+        self._common: dict[str, IntersectionSearchSpace] = {}
 
     def _settle(self, record: Record) -> None:
         from optuna.trial import TrialState
@@ -235,6 +237,7 @@ class _Study:
 
     def ask(self, sampler: BaseSampler) -> dict[str, str]:
         """The option of every active decision that the sampler draws, as a running trial."""
+        self._hand_on_what_is_common(sampler)
         self._study.sampler = sampler
         trial = self._study.ask()
         options: dict[str, str] = {}
@@ -245,6 +248,17 @@ class _Study:
                 options[decision.name] = trial.suggest_categorical(decision.name, decision.options)
         self._last = self._storage.get_trial_id_from_study_id_trial_number(self._study_id, trial.number)
         return options
+
+    def _hand_on_what_is_common(self, sampler: BaseSampler) -> None:
+        """Let a new sampler go on from what those before it found of all trials: which parameters they have in common.
+
+        That follows from the trials alone, and found anew in each draw it would cost 90 % of the time at 500 trials.
+        """
+        from optuna.search_space import IntersectionSearchSpace
+
+        for name, held in list(vars(sampler).items()):
+            if isinstance(held, IntersectionSearchSpace):
+                setattr(sampler, name, self._common.setdefault(name, held))
 
     def discard(self) -> None:
         """End the last trial as failed."""

@@ -272,3 +272,26 @@ def test_optunas_verbosity_is_left_as_found(space: SearchSpace, capfd: pytest.Ca
     REGISTRY["nsga2"](None, space, OBJECTIVES).ask(History(OBJECTIVES), 2, stream(0))
     assert optuna.logging.get_verbosity() == before
     assert capfd.readouterr() == ("", "")
+
+
+def test_a_draw_does_not_look_at_every_trial_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A new sampler for every draw would compare the parameters of all trials, each time."""
+    space, compared = Perceptrons(widths=8), 0
+    equal = CategoricalDistribution.__eq__
+
+    def counted(self: CategoricalDistribution, other: object) -> bool:
+        nonlocal compared
+        compared += 1
+        return equal(self, other)
+
+    monkeypatch.setattr(CategoricalDistribution, "__eq__", counted)
+    searcher = OptunaSearcher(SAMPLERS["nsga2"][0], space, OBJECTIVES)
+    history, spent = History(OBJECTIVES), list[int]()
+    while history.num_proposals < 160:
+        before = compared
+        for made in searcher.ask(history, 4, stream(0, "searcher", history.num_proposals)):
+            architecture = space.parse(made.text)
+            values = landscape(space, architecture, OBJECTIVES)
+            history.add(Record(history.num_proposals, architecture, EvaluationState.FINISHED, values, memo=made.memo))
+        spent.append(compared - before)
+    assert sum(spent[-10:]) < 2 * sum(spent[5:15])
