@@ -77,7 +77,7 @@ class MoBo(GpIts):
             _Outlook(distances, places, column, objective, self._exact(objective, asked))
             for column, objective in zip(seen.T, self.objectives, strict=True)
         ]
-        likely = _chance_to_hold(distances, known)[: len(candidates)]
+        likely = _chance_to_hold(distances, known, len(asked))[: len(candidates)]
         volume = _Volume(history.losses(), self.objectives, self.config.directions, rng)
         for index in range(len(candidates), len(asked)):
             volume.expect(outlooks, index)
@@ -200,13 +200,13 @@ def _line(losses: Floats) -> Callable[[Floats], Floats]:
     return lambda asked: np.asarray(mean + spread * asked)
 
 
-def _chance_to_hold(distances: Distances, known: Sequence[Record]) -> Floats:
+def _chance_to_hold(distances: Distances, known: Sequence[Record], num_asked: int) -> Floats:
     """Probability that each asked about holds the bounds, by which of the known ones did; ones while all did."""
     from scipy.stats import norm
 
     broken = np.array([float(record.violation > 0) for record in known])
     if not broken.any():
-        return np.ones(distances.across.shape[1])
+        return np.ones(num_asked)
     posterior = Posterior(distances, range(len(known)), broken - broken.mean(), _OF_FEASIBILITY)
     expected = broken.mean() + posterior.mean
     return np.asarray(norm.cdf((0.5 - expected) / (max(broken.std(), 0.1) * posterior.std)))
