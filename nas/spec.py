@@ -179,6 +179,10 @@ class Deliver(_Part):
     formats: tuple[ExportFormat, ...] = Field(("onnx", "torch_export", "pytorch"), description="Export formats.")
 
 
+def _searcher_for(objectives: Mapping[str, Direction]) -> PluginRef:
+    return PluginRef(name="mo_bo" if len(objectives) > 1 else "gp_its")
+
+
 class JobSpec(_Part):
     """One search, from data to delivered models.
 
@@ -207,7 +211,10 @@ class JobSpec(_Part):
     supernet: Supernet = Field(default_factory=Supernet, description="Shared weights.")
     scoring: Scoring = Field(default_factory=Scoring, description="Scores of untrained networks.")
     evaluator: Ref = Field(PluginRef(name="supernet"), description="What measures a proposed architecture.")
-    searcher: Ref = Field(PluginRef(name="gp_its"), description="What proposes architectures.")
+    searcher: Ref = Field(
+        default_factory=lambda known: _searcher_for(known.get("objectives", {})),
+        description="What proposes architectures; none given: gp_its for one objective, mo_bo for several.",
+    )
     batch: int = Field(8, ge=1, le=10_000, description="Architectures proposed and evaluated at a time.")
     budget: Budget = Field(default_factory=Budget, description="What the job may spend.")
     audit: Audit = Field(default_factory=Audit, description="Check of the ranking against trained networks.")

@@ -68,7 +68,7 @@ class CoKriging(Predictor):
         rho, rest = 0.0, targets
         if self._below is not None:
             expected = self._below.predict_encoded(known).mean
-            rho = max(0.0, float(expected @ targets / max(expected @ expected, _LEAST)))
+            rho = max(0.0, float(expected @ targets) / max(float(expected @ expected), _LEAST))
             rest = targets - rho * expected
         scale = float(np.sqrt(np.mean(rest**2)))
         process = None

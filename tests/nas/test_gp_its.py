@@ -69,7 +69,8 @@ def test_what_is_proposed_is_live() -> None:
 
 
 def test_it_is_what_a_job_searches_with_by_default() -> None:
-    assert JobSpec(dataset="digits").searcher.name == "gp_its"  # type: ignore[arg-type]
+    assert JobSpec(objectives={"accuracy": "max"}).searcher.name == "gp_its"
+    assert JobSpec(objectives={"accuracy": "max", "params": "min"}).searcher.name == "mo_bo"
 
 
 @pytest.mark.slow
