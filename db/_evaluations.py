@@ -95,7 +95,7 @@ def _stored(fidelity: Fidelity) -> str:
 
 
 def _at(levels: Sequence[Level]) -> sa.ColumnElement[bool]:
-    wanted = [evaluations.c.level.in_([level for level in levels if level != _PARTIAL])]
+    wanted: list[sa.ColumnElement[bool]] = [evaluations.c.level.in_([level for level in levels if level != _PARTIAL])]
     if _PARTIAL in levels:
         wanted.append(evaluations.c.level.startswith(_PARTIAL))
     return sa.or_(*wanted)

@@ -86,9 +86,9 @@ class OptionsSpace(SearchSpace):
     def __init__(self, config: OptionsConfig) -> None:
         decisions = [_decision(name, choices) for name, choices in config.decisions.items()]
         if config.file is not None:
-            from searchspaces.tables._reading import archive, decisions_of
+            from searchspaces.tables import decisions_of
 
-            decisions = decisions_of(archive(config.file, config.file))
+            decisions = decisions_of(config.file)
         super().__init__("options", config, decisions)
 
     @property

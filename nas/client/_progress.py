@@ -119,10 +119,8 @@ def counters(job: Job) -> str:
         Phase.AUDIT: (progress.audited, progress.audits_total, "audited"),
         Phase.DELIVER: (progress.delivered, progress.deliveries_total, "delivered"),
     }
-    if progress.phase not in counted:
-        return progress.message
-    done, total, noun = counted[progress.phase]
-    return f"{done}/{total} {noun}"
+    done, total, noun = counted.get(progress.phase, (0, 0, "")) if progress.phase else (0, 0, "")
+    return f"{done}/{total} {noun}" if total else progress.message
 
 
 def best_value(front: ParetoFront) -> str:

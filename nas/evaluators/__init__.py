@@ -2,8 +2,8 @@
 
 A plug-in's `create(config, bench)` gives an `Evaluator`; `bench` is a `nas.workbench.Workbench`, which can be made
 anywhere from plain values and artifact ids. Flags: `level`, `metrics`, `needs_supernet`, `needs_data` (True unless it
-says otherwise), `stateful` (shared weights: one owner, in order), `batched`, `resumable`, `waits` (True when others
-measure, and nobody knows how long that takes).
+says otherwise), `reads_tables` (it looks up what lies in `$NAS_DATA`), `stateful` (shared weights: one owner, in
+order), `batched`, `resumable`, `waits` (True when others measure, and nobody knows how long that takes).
 
 Where that depends on its settings, its Config has methods instead: `offered_level(spec)`, `offered_metrics(spec)`,
 `offered_costs(spec, space)` (costs that it knows without measuring) and `offered_space(spec, space)` (the part of the

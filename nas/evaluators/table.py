@@ -32,7 +32,7 @@ class TableConfig(Config):
         None, description="The table, with its settings; none: the one of the job's space, with its defaults."
     )
     epochs: float | None = Field(
-        None, gt=0, description="Length of training to look up; none: the longest that the table knows."
+        None, gt=0, le=1e6, description="Length of training to look up; none: the longest that the table knows."
     )
     noise: Literal["mean", "run"] = Field(
         "mean", description="The mean over runs, or a single run: another for every replicate and seed."
@@ -122,13 +122,14 @@ class TableEvaluator(Evaluator):
         return self._config.opened(self._bench.spec)
 
     def evaluate(self, requests: Sequence[Request], context: EvaluationContext) -> Iterator[Outcome]:
-        for request in requests:
+        for number, request in enumerate(requests, 1):
             if context.should_stop():
                 return
             try:
                 yield Outcome(request.evaluation_id, self.look_up(request, context.seed))
             except MeasurementError as error:
                 yield Outcome(request.evaluation_id, error=str(error))
+            context.progress(number / len(requests))
 
     def look_up(self, request: Request, seed: int) -> tuple[Measurement, ...]:
         """What is measured of one architecture.
@@ -181,6 +182,7 @@ PLUGIN = Plugin(
         "metrics": ("accuracy",),
         "needs_supernet": False,
         "needs_data": False,
+        "reads_tables": True,
         "stateful": False,
         "batched": False,
         "resumable": False,

@@ -247,7 +247,7 @@ class _EpochTeller:
 
     def __call__(self, epoch: int, epochs: int, loss: float) -> None:
         self.first = epoch - 1 if self.first is None else self.first
-        done, total = len(self.context.journal.settled("full")), self.context.spec.deliver.networks
+        done, total = len(self.context.journal.job().deliveries), self.context.spec.deliver.networks
         each = (time.monotonic() - self.began) / (epoch - self.first)
         self.context.journal.progress(
             phase=Phase.DELIVER,

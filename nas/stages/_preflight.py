@@ -16,6 +16,7 @@ from nas.ports import JobView
 from nas.resources import CostRange, JsonObject, Phase, PreflightReport, UnitPlan
 from nas.spec import Constraint, JobSpec
 from nas.stages._score import scored_space, scoring_context
+from nas.stages._trust import audits
 from nas.streams import stream
 from searchspaces import (
     Architecture,
@@ -53,8 +54,8 @@ class PreflightStage:
             phase=Phase.PREFLIGHT,
             message="measuring costs, memory and speed",
             evaluations_total=context.job.budget.evaluations,
-            audits_total=context.spec.audit.networks,
-            deliveries_total=context.spec.deliver.networks,
+            audits_total=context.spec.audit.networks if audits(context.spec) else 0,
+            deliveries_total=context.spec.deliver.networks if can_train(context.spec) else 0,
         )
         report = preflight(context.spec, bench=context.bench)
         context.journal.report(report)
@@ -386,12 +387,13 @@ def _phase_seconds(
     per_image = pass_seconds / min(spec.supernet.batch_size, num_train)
     shared, reads = needs_supernet(spec.evaluator), needs_data(spec.evaluator)
     training = getattr(EVALUATORS[spec.evaluator.name].configure(spec.evaluator.config), "training", None)
+    audited = spec.audit.networks if audits(spec) and spec.audit.evaluator is None else 0
     each = per_image / 3 * num_valid * reads + per_image * num_train * (training.epochs if training else 0)
     return {
         Phase.SCORE: scoring * spec.scoring.pool,
         Phase.SUPERNET: per_image * num_train * epochs * passes if shared and not spec.supernet.from_job else 0.0,
         Phase.SEARCH: (each + scoring) * spec.budget.evaluations,
-        Phase.AUDIT: per_image * num_train * spec.audit.training.epochs * spec.audit.networks,
+        Phase.AUDIT: per_image * num_train * spec.audit.training.epochs * audited,
         Phase.DELIVER: per_image * (num_train + num_valid) * spec.deliver.training.epochs * spec.deliver.networks,
     }
 

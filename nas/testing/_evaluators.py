@@ -90,7 +90,7 @@ def check_stopping(plugin: Plugin[Evaluator], bench: Workbench, *, settings: dic
 
 def _requests(plugin: Plugin[Evaluator], bench: Workbench, number: int) -> list[Request]:
     rng = stream(0, "contract")
-    fidelity = Fidelity(level=cast(Level, plugin.flags["level"]), resources={"epochs": 1})
+    fidelity = Fidelity(level=cast(Level, plugin.flags["level"]))
     return [Request(f"request-{i}", bench.space.sample(rng), fidelity) for i in range(number)]
 
 

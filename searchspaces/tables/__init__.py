@@ -7,8 +7,9 @@ Your own table needs no code: `file` reads one; see that module for its columns.
 """
 
 from searchspaces import Registry
+from searchspaces.tables._reading import decisions_of
 from searchspaces.tables._table import Series, Table
 
 REGISTRY: Registry[Table] = Registry("tables", "searchspaces.tables")
 
-__all__ = ["REGISTRY", "Series", "Table"]
+__all__ = ["REGISTRY", "Series", "Table", "decisions_of"]

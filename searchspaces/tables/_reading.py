@@ -93,15 +93,16 @@ def _plain(column: Any) -> Array:
     return values if values.dtype.kind in "biuf" else np.array([str(value) for value in column], dtype=np.str_)
 
 
-def decisions_of(columns: Archive) -> list[Decision]:
-    """The decisions that columns `decision.NAME` span; an empty cell says that the row does not have the decision.
+def decisions_of(path: str) -> list[Decision]:
+    """The decisions that a file's columns `decision.NAME` span; an empty cell: the row does not have the decision.
 
     A decision that some rows lack exists under the options of the first earlier one that tell those rows apart. Numbers
     are ordered options.
 
     Raises:
-        DataError: there is no such column, or no earlier decision tells when one exists.
+        DataError: it cannot be read, has no such column, or no earlier decision tells when one exists.
     """
+    columns = archive(path, path)
     named = {name.removeprefix(DECISION): texts_of(columns[name]) for name in columns if name.startswith(DECISION)}
     if not named:
         raise DataError(f"{columns.file} has no column {DECISION}NAME, so it names no decisions.")

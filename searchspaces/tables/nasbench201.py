@@ -63,7 +63,8 @@ def _open(name: str, config: NASBench201Config) -> Archive:
 
 
 def _accuracies(main: Archive, dataset: str, split: str) -> dict[float, Series]:
-    runs = main.floats("cifar10_test_acc_seeds") / 100 if (dataset, split) == ("cifar10", "test") else None
+    single = f"{dataset}_{split}_acc_seeds"
+    runs = main.floats(single) / 100 if single in main else None
     return {
         12.0: Series(main.floats(f"{dataset}_{split}_acc_12ep") / 100, "fraction"),
         200.0: Series(main.floats(f"{dataset}_{split}_acc") / 100, "fraction", runs=runs),

@@ -29,6 +29,8 @@ def bench(tmp_path_factory: pytest.TempPathFactory) -> Workbench:
 @pytest.fixture(params=CASES, ids=lambda case: "-".join([case[0], *map(str, case[1].values())]))
 def case(request: pytest.FixtureRequest) -> Case:
     name, settings = request.param
+    if REGISTRY[name].flags.get("reads_tables"):
+        request.getfixturevalue("data_folder")
     return REGISTRY[name], settings
 
 

@@ -18,13 +18,14 @@ from tests.rules._sources import PACKAGES, dotted, files, functions, imports, mo
 FILE_LINES, FUNCTION_LINES = 500, 60
 NAMELESS = {"utils", "util", "helpers", "helper", "common", "misc", "base"}
 # `supernet` and `proxy` are levels too, `supernet` a kind of artifact, `params` and `flops` fields of Counts, `ridge` a
-# mean of `gp`.
+# mean of `gp`, `file` one of the shapes of an export.
 OTHER_MEANINGS = {
     "supernet": {"level", "kind"},
     "params": {"field"},
     "flops": {"field"},
     "ridge": {"_mean"},
     "proxy": {"level"},
+    "file": {"kind"},
 }
 
 
