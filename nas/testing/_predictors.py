@@ -77,8 +77,9 @@ class _Task:
         self, plugin: Plugin[Predictor], space: SearchSpace, settings: Mapping[str, object], seed: int
     ) -> None:
         self.plugin, self.space, self.settings, self.seed = plugin, space, settings, seed
-        num_bits = sum(len(decision.options) for decision in space.decisions)
-        self._worth = stream(seed, "worth").normal(size=num_bits)
+        drawn_worth = stream(seed, "worth").normal(size=sum(len(decision.options) for decision in space.decisions))
+        # What feeds what is worth nothing: some predictors see operations alone.
+        self._worth = drawn_worth * [decision.kind != "link" for decision in space.decisions for _ in decision.options]
         blocks: tuple[Block, ...] = (*BLOCKS, "graph")
         self.encoder = SpaceEncoder(space, blocks, scores=self.scores, layers=self.layers)
         rng = stream(seed, "predictor contract")

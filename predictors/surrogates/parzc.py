@@ -325,6 +325,6 @@ PLUGIN = Plugin(
         "uses": ("blocks", "scores", "graphs", "layers"),
         "min_labels": ParZC.min_labels,
         "exact": False,
-        "quick": ("epochs=10", "members=2", "draws=2", "segments=4", "segment_width=8", "mixer_width=8", "depth=1"),
+        "quick": ("epochs=40", "members=2", "draws=2", "segments=4", "segment_width=8", "mixer_width=8", "depth=1"),
     },
 )

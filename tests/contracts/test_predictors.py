@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from nas.testing._predictors import check_flags, check_predictor, quick_settings
+from nas.testing._spaces import spaces_with
 from predictors.encoding import Encoded
 from predictors.surrogates import REGISTRY, Prediction, Predictor, PredictorConfig
 from searchspaces import REGISTRY as SPACES
@@ -17,7 +18,14 @@ from tests.nas.conditional import Perceptrons
 SMALL = {"input_shape": (1, 8, 8), "num_classes": 4}
 
 
-@pytest.mark.parametrize("space_name", sorted(SPACES))
+COUNTED = [
+    pytest.param(name, marks=() if name in spaces_with("networks") else pytest.mark.slow)
+    for name in spaces_with("counts")
+]
+"""The spaces whose architectures can be counted: the contract tells predictors their sizes."""
+
+
+@pytest.mark.parametrize("space_name", COUNTED)
 @pytest.mark.parametrize("name", sorted(REGISTRY))
 def test_every_predictor_keeps_the_contract_on_every_space(name: str, space_name: str) -> None:
     check_predictor(REGISTRY[name], SPACES[space_name](SMALL))

@@ -15,7 +15,7 @@ from nas.resources import EvaluationState, Objective, Proposal
 from nas.searchers import REGISTRY, Searcher, proposal
 from nas.spec import JobSpec
 from nas.streams import stream
-from nas.testing import check_searcher
+from nas.testing import check_searcher, spaces_with
 from searchspaces import Config, ContractViolation, Plugin, Rng, SearchSpace
 from tests.nas.conditional import Perceptrons
 
@@ -25,8 +25,14 @@ OBJECTIVES = (
 )
 
 
+SPACES = [
+    pytest.param(name, marks=() if name in spaces_with("networks") else pytest.mark.slow)
+    for name in searchspaces.REGISTRY
+]
+
+
 @pytest.mark.parametrize("name", REGISTRY)
-@pytest.mark.parametrize("space_name", searchspaces.REGISTRY)
+@pytest.mark.parametrize("space_name", SPACES)
 def test_a_searcher_keeps_its_contract_on_a_space(name: str, space_name: str) -> None:
     check_searcher(REGISTRY[name], searchspaces.REGISTRY[space_name](), evaluations=28)
 
