@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from nas.evaluators import level_of, metrics_of, needs_data, needs_supernet
+from nas.evaluators import epochs_of, level_of, metrics_of, needs_data, needs_supernet
 from nas.plugins import registry
 from nas.resources import DatasetInfo, Objective
 from nas.scoring import free_costs, is_scored, proxies_of
 from nas.spec import JobSpec, Level, PluginRef
 from predictors.costs import ready_costs
-from searchspaces import ConfigError, DataError, Plugin, SpecError, UnknownPlugin, Violation
+from searchspaces import Config, ConfigError, DataError, Plugin, SpecError, UnknownPlugin, Violation
 
+_EPOCHS = "epochs"
 _PATHS = ("path", "file")
 """Settings that name files of the machine that the service runs on."""
 
@@ -43,11 +44,11 @@ def admit(
     if not found:
         found += _check_networks(spec)
     found += _check_scoring(spec)
-    if not embedded:
-        found += _check_files(spec)
+    files = [] if embedded else _check_files(spec)
+    found += files
     if spec.supernet.from_job and supernet_of is not None:
         found += _check_origin(spec, spec.supernet.from_job, supernet_of(spec.supernet.from_job))
-    if not any(violation.field.startswith(("evaluator", "audit")) for violation in found):
+    if not files and not any(violation.field.startswith(("evaluator", "audit")) for violation in found):
         is_wrong = any(violation.field.startswith("space") for violation in found)
         found += _check_metrics(spec, space_is_wrong=is_wrong)
     if found:
@@ -120,10 +121,7 @@ def _check_metrics(spec: JobSpec, *, space_is_wrong: bool) -> list[Violation]:
             for name in spec.costs
             if name in metric_levels(spec.model_copy(update={"costs": {}}))
         ]
-        if spec.audit.evaluator and level_of(spec, spec.audit.evaluator) == level_of(spec):
-            level = level_of(spec)
-            allowed = f"an evaluator that measures at another level than the search's, which is {level}"
-            found.append(Violation("audit.evaluator", repr(spec.audit.evaluator.name), allowed))
+        found += _check_lengths(spec)
     except (ConfigError, UnknownPlugin) as error:
         if space_is_wrong or isinstance(error, UnknownPlugin):
             return []  # said already
@@ -131,7 +129,41 @@ def _check_metrics(spec: JobSpec, *, space_is_wrong: bool) -> list[Violation]:
     except DataError as error:
         return [Violation("evaluator", str(spec.evaluator), str(error))]
     allowed = f"one of {', '.join(sorted(levels))}"
-    return found + [Violation(field, repr(name), allowed) for field, name in _metrics(spec) if name not in levels]
+    found += [Violation(field, repr(name), allowed) for field, name in _metrics(spec) if name not in levels]
+    return found + _check_audit(spec)
+
+
+def _check_audit(spec: JobSpec) -> list[Violation]:
+    """What measures the audit fits the job, and is another thing than what the search is ranked by."""
+    ref = spec.audit.evaluator
+    if ref is None:
+        return []
+    try:
+        level = level_of(spec, ref)
+    except ConfigError as error:
+        return [Violation(f"audit.evaluator.config.{v.field}", v.value, v.allowed) for v in error.violations]
+    except DataError as error:
+        return [Violation("audit.evaluator", str(ref), str(error))]
+    allowed = f"an evaluator that measures at another level than the search's, which is {level}"
+    return [Violation("audit.evaluator", repr(ref.name), allowed)] if level == level_of(spec) else []
+
+
+def _check_lengths(spec: JobSpec) -> list[Violation]:
+    """A searcher that spends less on some asks for what the evaluator knows, where that is not everything."""
+    known, config = epochs_of(spec), _searcher_config(spec.searcher)
+    unknown = sorted(set(getattr(config, "rungs", ())) - set(known)) if known else []
+    if not unknown or getattr(config, "resource", _EPOCHS) != _EPOCHS:
+        return []
+    allowed = f"lengths of training that {spec.evaluator.name} knows here: {', '.join(f'{e:g}' for e in known)}"
+    return [Violation("searcher.config.rungs", ", ".join(f"{e:g}" for e in unknown), allowed)]
+
+
+def _searcher_config(ref: PluginRef) -> Config | None:
+    """The settings of a searcher; None where they are wrong, which is said elsewhere."""
+    try:
+        return registry("searchers")[ref.name].configure(ref.config)
+    except (UnknownPlugin, ConfigError):
+        return None
 
 
 def _check_scoring(spec: JobSpec) -> list[Violation]:
@@ -153,12 +185,12 @@ def _check_scoring(spec: JobSpec) -> list[Violation]:
 
 def _chooses_from_pool(ref: PluginRef) -> bool:
     """Whether a searcher, or one that it holds, chooses from a pool; one that is wrong is refused elsewhere."""
-    try:
-        plugin = registry("searchers")[ref.name]
-        held = getattr(plugin.configure(ref.config), "searcher", None)
-    except (UnknownPlugin, ConfigError):
+    config = _searcher_config(ref)
+    if config is None:
         return False
-    return bool(plugin.flags.get("pool")) or (isinstance(held, PluginRef) and _chooses_from_pool(held))
+    held = getattr(config, "searcher", None)
+    is_so = bool(registry("searchers")[ref.name].flags.get("pool"))
+    return is_so or (isinstance(held, PluginRef) and _chooses_from_pool(held))
 
 
 def metric_levels(spec: JobSpec) -> dict[str, Level]:

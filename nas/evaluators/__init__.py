@@ -6,8 +6,8 @@ says otherwise), `reads_tables` (it looks up what lies in `$NAS_DATA`), `statefu
 order), `batched`, `resumable`, `waits` (True when others measure, and nobody knows how long that takes).
 
 Where that depends on its settings, its Config has methods instead: `offered_level(spec)`, `offered_metrics(spec)`,
-`offered_costs(spec, space)` (costs that it knows without measuring) and `offered_space(spec, space)` (the part of the
-space that it can measure).
+`offered_costs(spec, space)` (costs that it knows without measuring), `offered_space(spec, space)` (the part of the
+space that it can measure) and `offered_epochs(spec)` (the lengths of training that it knows).
 """
 
 from typing import Any, cast
@@ -49,6 +49,12 @@ def space_of(spec: JobSpec, space: SearchSpace) -> SearchSpace:
     return cast(SearchSpace, offered(spec, space)) if offered else space
 
 
+def epochs_of(spec: JobSpec) -> tuple[float, ...]:
+    """The lengths of training that the job's evaluator knows; none: whatever is asked for."""
+    offered = getattr(_config(spec.evaluator), "offered_epochs", None)
+    return cast("tuple[float, ...]", offered(spec)) if offered else ()
+
+
 def needs_supernet(ref: PluginRef) -> bool:
     """Whether an evaluator measures with shared weights."""
     return bool(REGISTRY[ref.name].flags.get("needs_supernet", False))
@@ -75,6 +81,7 @@ __all__ = [
     "Outcome",
     "Request",
     "costs_of",
+    "epochs_of",
     "level_of",
     "metrics_of",
     "needs_data",

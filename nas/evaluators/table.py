@@ -44,13 +44,17 @@ class TableConfig(Config):
         """The table that is meant.
 
         Raises:
-            ConfigError: there is no such table, or none of the job's space.
+            ConfigError: there is no such table, none of the job's space, or it does not know what is asked for.
             DataError: its file is missing or broken.
         """
         ref = self.table or _table_of(spec.space)
         if ref.name not in TABLES:
             raise ConfigError([Violation("table", repr(ref.name), f"one of {', '.join(TABLES)}")])
-        table = TABLES[ref.name](ref.config)
+        try:
+            table = TABLES[ref.name](ref.config)
+        except ConfigError as error:
+            found = [Violation(f"table.config.{v.field}", v.value, v.allowed) for v in error.violations]
+            raise ConfigError(found) from error
         table.within(SPACES[spec.space.name](spec.space.config))
         if self.epochs is not None and self.epochs not in table.epochs:
             allowed = f"one of {', '.join(f'{e:g}' for e in table.epochs)}, which {table.name} knows"
@@ -74,6 +78,10 @@ class TableConfig(Config):
         measured = self.looked_up(table)
         timed = [_SECONDS] if any(series.seconds is not None for series in measured.values()) else []
         return {**dict.fromkeys(table.costs, "cost"), **dict.fromkeys([*measured, *timed], level)}
+
+    def offered_epochs(self, spec: JobSpec) -> tuple[float, ...]:
+        """The lengths of training that can be looked up, where anybody says them."""
+        return tuple(epochs for epochs in self.opened(spec).epochs if epochs)
 
     def offered_costs(self, spec: JobSpec, space: SearchSpace) -> dict[str, Cost]:
         """The costs that the table knows."""

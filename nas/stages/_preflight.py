@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 _SAMPLE = 400
 _MEASURED_SAMPLE = 10
-_EXHAUSTIVE = 20_000
+_EXHAUSTIVE = 30_000
 _TIMED_PATHS = 8
 _SCORED = 5
 _TRAINING_SHARE = 0.5
@@ -213,14 +213,18 @@ class _Survey:
         if bench.space.size() > _EXHAUSTIVE:
             return None
         on_paper = [bound for bound in self.bounds if bound.metric not in self.measured]
-        met = any(
-            all(_holds(bound, _value(costs[bound.metric], architecture)) for bound in on_paper)
-            for architecture in bench.space.iterate()
-        )
-        return None if met and len(on_paper) < len(self.bounds) else met
+        seen: dict[str, list[float]] = {bound.metric: [] for bound in on_paper}
+        for architecture in bench.space.iterate():
+            values = {metric: _value(costs[metric], architecture) for metric in seen}
+            if all(_holds(bound, values[bound.metric]) for bound in on_paper):
+                return True if len(on_paper) == len(self.bounds) else None
+            for metric, value in values.items():
+                seen[metric].append(value)
+        self.space_values |= seen  # the whole range, to say what there is
+        return False
 
     def ranges(self) -> tuple[CostRange, ...]:
-        """Least, median and largest of each cost; extremes are those of the sample and of the space's own extremes."""
+        """Least, median and largest of each cost in the sample; of the whole space where all of it had to be asked."""
         return tuple(
             CostRange(
                 metric=metric,

@@ -146,11 +146,14 @@ def _provenance(view: JobView, spec: JobSpec, rows: Sequence[Candidate]) -> Prov
     by, cost = spec.audit.evaluator, _cost_key(job.objectives, spec)
     trained = f"validation accuracy after {spec.audit.training.epochs} epochs of training alone"
     measured = [m for c in rows[:1] for e in view.evaluations(c.digest) for m in e.measurements]
+    ranked = next((m for m in measured if m.fidelity.level == level), None)
+    true = next((m for m in measured if f"{m.metric}@{m.fidelity.level}" == _truth_key(spec)), None)
+    spent = "".join(f", {name} {amount:g}" for name, amount in true.fidelity.resources.items()) if true else ""
     return Provenance(
-        truth=f"accuracy as {by} measures it" if by else trained,
+        truth=f"accuracy as {by} measures it{spent}" if by else trained,
         rule=f"at most {spec.audit.networks} of the candidates: half from the front, half stratified over "
         f"{cost or 'nothing'}, seed {spec.seed}",
-        context=next((dict(m.context) for m in measured if m.fidelity.level == level), {}),
+        context={**ranked.context, **ranked.fidelity.resources} if ranked else {},
         wall_seconds=job.spent.wall_seconds,
         passes={
             **_trained_passes(view.results(Phase.SUPERNET)),
