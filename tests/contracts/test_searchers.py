@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from _pytest.mark import ParameterSet
 
 import searchspaces
 from nas.history import History, Record
@@ -18,7 +19,9 @@ from nas.streams import stream
 from nas.testing import check_searcher, spaces_with
 from searchspaces import Config, ContractViolation, Plugin, Rng, SearchSpace
 from tests.nas.conditional import Perceptrons
+from tests.nas.landscapes import Letters, objectives, rugged, searched
 
+BASELINES = frozenset({"grid", "random"})
 OBJECTIVES = (
     Objective(metric="accuracy", level="supernet", direction="max"),
     Objective(metric="params", level="cost", direction="min"),
@@ -31,15 +34,68 @@ SPACES = [
 ]
 
 
-@pytest.mark.parametrize("name", REGISTRY)
-@pytest.mark.parametrize("space_name", SPACES)
+SLOW = frozenset({"bananas", "gp", "robot", "weaknas"})
+"""They fit something dear for every batch: seconds of contract on the smallest space."""
+FITTING = SLOW | {"assisted", "gp_its", "ladder", "mo_bo", "model_based", "prefiltered", "warm_start"}
+"""They fit a model, in a second or so on a space where that is cheap."""
+BY_OPTUNA = frozenset({"nsga2", "nsga3", "optuna", "tpe"})
+PLAIN = "nasbench201"
+
+
+def cases() -> list[ParameterSet]:
+    """Every searcher with every space; those that fit models on all but one run with the slow tests."""
+    return [
+        pytest.param(
+            name,
+            space_name,
+            marks=[pytest.mark.slow, pytest.mark.timeout(600)]
+            if name in SLOW or (name in FITTING and space_name != PLAIN)
+            else [],
+        )
+        for space_name in searchspaces.REGISTRY
+        for name in REGISTRY
+    ]
+
+
+def searchers(*, slow: frozenset[str], without: frozenset[str] = frozenset()) -> list[ParameterSet]:
+    """Every searcher without these, some with the slow tests."""
+    marks = [pytest.mark.slow, pytest.mark.timeout(600)]
+    return [pytest.param(name, marks=marks if name in slow else []) for name in REGISTRY if name not in without]
+
+
+@pytest.mark.parametrize(("name", "space_name"), cases())
 def test_a_searcher_keeps_its_contract_on_a_space(name: str, space_name: str) -> None:
-    check_searcher(REGISTRY[name], searchspaces.REGISTRY[space_name](), evaluations=28)
+    evaluations = 16 if name in SLOW else 28
+    check_searcher(REGISTRY[name], searchspaces.REGISTRY[space_name](), evaluations=evaluations)
 
 
-@pytest.mark.parametrize("name", REGISTRY)
+@pytest.mark.parametrize("name", searchers(slow=SLOW))
 def test_a_searcher_keeps_its_contract_where_decisions_are_conditional(name: str) -> None:
     check_searcher(REGISTRY[name], Perceptrons(), evaluations=48)
+
+
+def test_a_searcher_with_rungs_keeps_its_contract() -> None:
+    settings = {"offspring": 6, "rungs": (1, 3, 9), "survivors": (3, 1)}
+    check_searcher(REGISTRY["evopress"], Perceptrons(), settings, evaluations=48)
+
+
+@pytest.mark.parametrize("name", searchers(slow=FITTING | BY_OPTUNA, without=BASELINES))
+def test_a_searcher_proposes_better_architectures_than_random_sampling(name: str) -> None:
+    """On 4,096 architectures, a hill whose neighbouring decisions interact; random sampling and a grid learn nothing.
+
+    The mean place, best 0 and worst 1, of the second sixty of 120 proposals. Places of uniform samples have a standard
+    deviation of 0.289, so the mean of sixty in each of four searches one of 0.289 / sqrt(240) = 0.019; 0.44 is three
+    below their mean of 0.5. Of the rest reinforce is the slowest to learn: 0.38 +- 0.04 in one search.
+    """
+    found = []
+    for seed in range(4):
+        space = Letters()
+        truth = rugged(space, seed)
+        places = np.sort([truth(architecture)[0] for architecture in space.iterate()])[::-1]
+        history = searched(REGISTRY[name](None, space, objectives()), truth, 120, seed=seed, batch=8)
+        values = np.array([truth(record.architecture)[0] for record in history.settled[60:]])
+        found.append(float((places[None, :] > values[:, None]).mean()))
+    assert np.mean(found) < 0.44, found
 
 
 @pytest.mark.parametrize("sampler", ["RandomSampler", "NSGAIIISampler"])
@@ -47,15 +103,19 @@ def test_other_optuna_samplers_keep_the_contract_too(sampler: str) -> None:
     check_searcher(REGISTRY["optuna"], Perceptrons(3), {"sampler": sampler}, evaluations=28)
 
 
-@pytest.mark.slow
-def test_the_gaussian_process_sampler_keeps_the_contract_too() -> None:
-    settings = {"sampler": "GPSampler", "kwargs": {"n_startup_trials": 6, "warn_independent_sampling": False}}
-    check_searcher(REGISTRY["optuna"], searchspaces.REGISTRY["nasbench201"](), settings, evaluations=16)
-
-
 class Forgetful(Searcher):
     def ask(self, history: History, n: int, rng: Rng) -> list[Proposal]:
         return [proposal(self.space.sample(stream(0)), reason="always the same") for _ in range(n)]
+
+
+class Again(Searcher):
+    """Measures again, and does not say so."""
+
+    def ask(self, history: History, n: int, rng: Rng) -> list[Proposal]:
+        rest = [a for a in self.space.iterate() if not history.has_seen(a)][:n]
+        if history.settled and len(rest) == n:
+            rest[0] = history.settled[0].architecture
+        return [proposal(a, reason="the next") for a in rest]
 
 
 class Stateful(Searcher):
@@ -68,7 +128,12 @@ class Stateful(Searcher):
 
 
 @pytest.mark.parametrize(
-    ("broken", "complaint"), [(Forgetful, "proposals of a batch differ"), (Stateful, "proposes the same again|come up")]
+    ("broken", "complaint"),
+    [
+        (Forgetful, "proposals of a batch differ"),
+        (Again, "nothing is proposed twice"),
+        (Stateful, "proposes the same again|come up"),
+    ],
 )
 def test_a_searcher_that_breaks_the_contract_is_caught(broken: type[Searcher], complaint: str) -> None:
     plugin: Plugin[Searcher] = Plugin(
@@ -118,14 +183,14 @@ def table(data_folder: Path) -> Table:
 
 
 def test_the_default_searcher_beats_random_sampling_on_nasbench201(table: Table) -> None:
-    # Shares of one search: random 0.871 +- 0.025, the default 0.945 +- 0.023 (20 seeds); so the ratio of means over 10
-    # seeds is 1.085 +- 0.013, and 1.04 is more than three deviations below.
+    # Shares of one search: random 0.871 +- 0.025, the default 0.945 +- 0.023 (20 seeds); so the ratio of means over 5
+    # seeds is 1.085 +- 0.018, and 1.03 is three deviations below.
     default = JobSpec.from_mapping({"dataset": "digits"}).searcher.name
-    assert means(table, default, range(10)) / means(table, "random", range(10)) >= 1.04
+    assert means(table, default, range(5)) / means(table, "random", range(5)) >= 1.03
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", [name for name in REGISTRY if name not in ("random", "optuna")])
+@pytest.mark.parametrize("name", [name for name in REGISTRY if name not in BASELINES | SLOW | {"optuna"}])
 def test_a_searcher_beats_random_sampling_on_nasbench201(table: Table, name: str) -> None:
     # nsga2 0.927 +- 0.033, tpe 0.946 +- 0.034: over 5 seeds a ratio of 1.065 +- 0.022 or more.
     assert means(table, name, range(5)) > means(table, "random", range(5))

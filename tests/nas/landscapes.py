@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
+import networkx
 import numpy as np
 import numpy.typing as npt
 
@@ -33,6 +34,14 @@ class Letters(Perceptrons):
 
     def read(self, text: str) -> dict[str, str]:
         return {decision.name: letter for decision, letter in zip(self.decisions, text, strict=True)}
+
+    def graph(self, architecture: Architecture) -> networkx.MultiDiGraph:
+        graph = networkx.MultiDiGraph()
+        for place in range(len(self.decisions) + 1):
+            graph.add_node(str(place), label=f"before {place}", layer=place)
+        for place, (name, option) in enumerate(architecture):
+            graph.add_edge(str(place), str(place + 1), option=option, live=True, decision=name)
+        return graph
 
     def counts(self, architecture: Architecture, *, live: bool = False) -> Counts:
         return Counts(int(levels(self, architecture).sum()), 10 + int(levels(self, architecture).sum()))
