@@ -114,6 +114,9 @@ def check_walks(space: SearchSpace, drawn: Sequence[Architecture], *, seed: int 
         require(not wrong, "neighbours are in the space", *wrong)
         complete = space.next_decision(dict(one.options))
         require(complete is None, "a complete architecture leaves no decision open", one, complete)
+        require(space.complete(dict(one.options), rng) == one, "what is complete is completed as it is", one)
+        mixed = space.complete({**dict(one.options), **dict(other.options[::2])}, rng)
+        require(space.validate(mixed) == [], "any options are completed within the space", one, other, mixed)
 
 
 def check_sameness(space: SearchSpace, drawn: Sequence[Architecture]) -> None:
@@ -174,6 +177,8 @@ def check_views(space: SearchSpace, drawn: Sequence[Architecture]) -> None:
     width = sum(len(decision.options) for decision in space.decisions)
     require(all(code.ndim == 1 and np.isfinite(code).all() for code in codes), "an encoding is a finite vector")
     require(len({code.shape for code in codes}) == 1, "encodings have one length", width)
+    together = space.encode_all([architecture.text for architecture in drawn])
+    require(np.array_equal(together, np.stack(codes)), "many texts are encoded as each architecture alone", *drawn[:1])
     require(len({code.tobytes() for code in codes}) >= len(canonical), "encodings tell canonical forms apart")
     check_extremes(space, drawn)
     for architecture in drawn:
@@ -191,8 +196,9 @@ def check_extremes(space: SearchSpace, drawn: Sequence[Architecture]) -> None:
         _require_refusal(lambda: space.counts(largest), MeasurementError, "a space without counts refuses to count")
         return
     low, high = space.counts(smallest).params, space.counts(largest).params
-    for architecture in drawn:
-        params = space.counts(architecture).params
+    counted = space.params_all([architecture.text for architecture in drawn]).tolist()
+    for architecture, params in zip(drawn, counted, strict=True):
+        require(params == space.counts(architecture).params, "many texts are counted as each alone", architecture)
         require(low <= params <= high, "the extremes enclose every architecture's parameters", architecture, params)
 
 

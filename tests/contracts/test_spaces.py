@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -19,6 +20,7 @@ from searchspaces import (
     ContractViolation,
     Counts,
     InvalidArchitecture,
+    Rng,
     SearchSpace,
 )
 from searchspaces.nasbench201 import NASBench201, _representatives
@@ -139,12 +141,27 @@ def _all_but_the_last(space: NASBench201) -> object:
     return list(NASBench201.iterate(space))[:-1]
 
 
+def _encoded_in_another_order(space: NASBench201, texts: Sequence[str]) -> npt.NDArray[np.float32]:
+    return NASBench201.encode_all(space, texts)[::-1]
+
+
+def _counted_too_high(space: NASBench201, texts: Sequence[str]) -> npt.NDArray[np.int64]:
+    return NASBench201.params_all(space, texts) + 1
+
+
+def _completed_at_random(space: NASBench201, options: Mapping[str, str], rng: Rng) -> Architecture:
+    return space.sample(rng)
+
+
 BREAKS: dict[str, tuple[Callable[..., object], str]] = {
     "live": (_without_pooling, "the live form computes the same"),
     "counts": (_one_parameter_more, "counted parameters are the network's"),
     "counts ": (_one_operation_more, "live FLOPs"),
     "build": (_unseeded, "build leaves torch's generator"),
     "text": (_text_of_first_edge, "a text reads back"),
+    "encode_all": (_encoded_in_another_order, "encoded as each architecture alone"),
+    "params_all": (_counted_too_high, "counted as each alone"),
+    "complete": (_completed_at_random, "completed as it is"),
     "iterate": (_all_but_the_last, "iterate gives every architecture once"),
 }
 

@@ -14,6 +14,7 @@ from tests.nas.conditional import Perceptrons
 
 CELL = SPACES["nasbench201"]({})
 CHAIN = SPACES["macro"]({})
+OPTIONS_OF_101 = [o for decision in SPACES["nasbench101"]().decisions for o in decision.options]
 ALL = (*BLOCKS, "graph")
 NAN = float("nan")
 
@@ -75,6 +76,20 @@ def test_a_part_of_a_space_is_encoded() -> None:
     encoded = SpaceEncoder(part, ALL)(drawn(part))
     assert encoded.graphs.num_labels == 4 + 2
     assert (encoded.graphs.labels >= 0).all()
+
+
+def test_what_feeds_what_is_no_node_of_a_graph() -> None:
+    space = SPACES["nasbench101"]()
+    encoded = SpaceEncoder(space, ALL)([space.parse("conv3x3:0|conv1x1:0|maxpool3x3:12|conv3x3:|conv3x3:0|output:03")])
+    graph, label = encoded.graphs.adjacency[0], {option: i for i, option in enumerate(dict.fromkeys(OPTIONS_OF_101))}
+    assert set(map(tuple, np.argwhere(graph))) == {(0, 1), (0, 2), (1, 3), (2, 3), (3, 6), (0, 6)}
+    names = ["conv3x3", "conv1x1", "maxpool3x3"]
+    assert encoded.graphs.labels[0, 1:-1].tolist() == [*(label[name] for name in names), -1, -1]
+    vocabulary = path_vocabulary(space)
+    has = {vocabulary[i] for i in np.flatnonzero(encoded.blocks["paths"][0])}
+    assert has == {(), ("conv3x3", "maxpool3x3"), ("conv1x1", "maxpool3x3")}
+    assert len(vocabulary) == sum(3**n for n in range(6))
+    assert encoded.blocks["counts"][0, -3:].tolist() == [pytest.approx(np.log1p(3)), 2, 1]
 
 
 def test_a_graph_with_a_decision_on_several_edges_is_refused() -> None:

@@ -5,13 +5,23 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Mapping
+from functools import cached_property
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from searchspaces import REGISTRY, Architecture, Config, Decision, InvalidArchitecture
+from searchspaces import (
+    REGISTRY,
+    Architecture,
+    Config,
+    Decision,
+    InfeasibleSpace,
+    InvalidArchitecture,
+    MeasurementError,
+    SearchSpace,
+)
 from searchspaces.nasbench201 import Config as CellConfig
 from searchspaces.nasbench201 import NASBench201
 
@@ -75,6 +85,41 @@ def test_walks_open_and_close_conditional_decisions(seed: int, text: str) -> Non
     for architecture in (mutant, child, *SPACE.neighbours(start)):
         assert SPACE.validate(architecture) == []
     assert mutant != start
+
+
+def test_options_are_kept_as_far_as_the_space_has_them() -> None:
+    rng = np.random.default_rng(0)
+    assert SPACE.complete({"depth": "1", "first": "b", "second": "d"}, rng).text == "1/b"
+    shallow, _ = SPACE.partition("depth", [["1"], ["2"]])
+    assert shallow.complete({"depth": "2", "first": "c"}, rng).text == "1/c"
+    assert {SPACE.complete({"depth": "2"}, rng).text for _ in range(200)} == {
+        architecture.text for architecture in SPACE.iterate() if architecture["depth"] == "2"
+    }
+
+
+def test_what_was_computed_of_the_whole_is_not_taken_for_a_part() -> None:
+    class Sized(Conditional):
+        @cached_property
+        def known_size(self) -> int:
+            return self.size()
+
+    space = Sized()
+    assert space.known_size == 9
+    deep = space.partition("depth", [["1"], ["2"]])[1]
+    assert isinstance(deep, Sized)
+    assert deep.known_size == 6
+
+
+def test_a_space_that_has_no_networks_and_no_counts_says_what_to_do_instead() -> None:
+    class Bare(Conditional):
+        counts, network, supernetwork = SearchSpace.counts, SearchSpace.network, SearchSpace.supernetwork
+
+    architecture = Bare().parse("1/a")
+    with pytest.raises(MeasurementError, match="measure costs, or take them from a table"):
+        Bare().counts(architecture)
+    for build in (lambda: Bare().build(architecture), Bare().supernet):
+        with pytest.raises(InfeasibleSpace, match="take an evaluator that needs none"):
+            build()
 
 
 def test_neighbours_are_all_edits_of_one_decision() -> None:
