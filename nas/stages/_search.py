@@ -200,7 +200,8 @@ class Search:
         measurements = (*price.measurements, *outcome.measurements, *scored)
         wanted = self.needed_proxies - {m.metric for m in measurements}
         error = outcome.error or (f"{', '.join(sorted(wanted))} is not defined for this network" if wanted else None)
-        violation = self.pricing.violation((*outcome.measurements, *scored))
+        final = [m for m in outcome.measurements if m.fidelity.level != "partial"]  # bounds are on what is meant to be
+        violation = self.pricing.violation((*final, *scored))
         state = EvaluationState.INFEASIBLE if violation > 0 else EvaluationState.FINISHED
         return Settlement(
             evaluation_id=outcome.evaluation_id,
