@@ -119,8 +119,8 @@ def _newest(history: History, window: int | None) -> History:
     if window is None or len(history) <= window:
         return history
     finished = [r for r in history.settled if r.state is EvaluationState.FINISHED and r.values is not None]
-    best = np.flatnonzero(nondominated(history.losses()))[-(window // 2) :]
-    front = {finished[i].number for i in best}
+    losses = np.array([history.loss(record) for record in finished], dtype=float).reshape(len(finished), -1)
+    front = {finished[i].number for i in np.flatnonzero(nondominated(losses))[-(window // 2) :]}
     newest = {record.number for record in history.settled[len(front) - window :]}
     part = History(history.objectives)
     for record in (*history.settled, *history.pending.values()):
