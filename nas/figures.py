@@ -18,6 +18,7 @@ from searchspaces import Drawing
 
 _TEXT, _GRID = "#858d9a", "rgba(133,141,154,0.22)"
 _FRONT, _POINTS, _OUTSIDE, _SECOND = "#e8590c", "#4285d6", "#9aa1ac", "#2b9e77"
+_WIRE_COLOUR = "#8a929c"
 _OPTION_COLOURS = ("#4285d6", "#e8590c", "#2b9e77", "#a259c4", "#c99a06", "#d6457c", "#0fa3b1", "#7a7f3a")
 _MOST_STEPS = 1000
 _RIGHT = ("y2", "y6")  # axes at the right, whose lines are dotted
@@ -149,21 +150,22 @@ def paths(events: Sequence[Event]) -> JsonObject:
 def architecture(drawing: Drawing) -> JsonObject:
     """The graph of one architecture, from `searchspaces.drawing(space, architecture)`.
 
-    An edge's colour is its option; one that does not reach the output is dotted and faint.
+    An edge's colour is its option, grey where it has none; one that does not reach the output is dotted and faint.
     """
     nodes = {node["id"]: (node["x"], node["y"]) for node in drawing["nodes"]}
     names = {node["id"]: escape(node["label"], quote=False) for node in drawing["nodes"]}
-    options = list(dict.fromkeys(edge["option"] for edge in drawing["edges"]))
+    options = list(dict.fromkeys(edge["option"] for edge in drawing["edges"] if edge["option"]))
     colours = {option: _OPTION_COLOURS[i % len(_OPTION_COLOURS)] for i, option in enumerate(options)}
+    colours[""] = _WIRE_COLOUR
     traces: list[JsonObject] = []
     heads: list[JsonObject] = []
     seen: dict[tuple[str, str], int] = {}
-    shown: set[str] = set()
+    shown = {""}
     for edge in drawing["edges"]:
         ends, option, is_live = (edge["source"], edge["target"]), edge["option"], edge["live"]
         curve = _curve(nodes, *ends, lane=seen.get(ends, 0))
         seen[ends] = seen.get(ends, 0) + 1
-        tip = f"{names[ends[0]]} → {names[ends[1]]}<br><b>{escape(option, quote=False)}</b>"
+        tip = f"{names[ends[0]]} → {names[ends[1]]}" + (f"<br><b>{escape(option, quote=False)}</b>" if option else "")
         traces.append(_edge_trace(curve, option, colours[option], tip, is_live=is_live, is_first=option not in shown))
         shown.add(option)
         heads.append(_arrow(curve, colours[option], is_live=is_live))

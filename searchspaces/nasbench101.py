@@ -248,22 +248,29 @@ class NASBench101(ConstrainedSpace):
         return Extremes(*found)
 
     def graph(self, architecture: Architecture) -> networkx.MultiDiGraph:
-        """The cell: for every vertex what comes in, its operation, what goes out; edges of the cell have no option."""
+        """The cell: for every vertex what comes in, its operation, what goes out; edges of the cell have no option.
+
+        The nodes stand on an arc, so that no edge runs over one that it does not touch.
+        """
         import networkx
 
-        graph = networkx.MultiDiGraph()
-        adjacency, _ = _arrays(architecture)
-        live, drawn = live_edges(adjacency)[0], adjacency[0].any(axis=0) | adjacency[0].any(axis=1)
-        graph.add_node("0", label="input", layer=0)
+        graph, last = networkx.MultiDiGraph(), 2 * VERTICES - 3
+
+        def add_node(name: str, label: str, layer: int) -> None:
+            graph.add_node(name, label=label, layer=layer, x=float(layer), y=layer * (last - layer) / last)
+
+        cells, _ = _arrays(architecture)
+        adjacency, live = cells[0], live_edges(cells)[0]
+        add_node("0", "input", 0)
         for vertex, name in zip(INNER, VERTEX, strict=True):
-            if drawn[vertex]:
-                graph.add_node(f"into {vertex}", label="", layer=2 * vertex - 1)
-                graph.add_node(str(vertex), label=f"vertex {vertex}", layer=2 * vertex)
+            if adjacency[vertex].any() or adjacency[:, vertex].any():
+                add_node(f"into {vertex}", f"into vertex {vertex}", 2 * vertex - 1)
+                add_node(str(vertex), f"vertex {vertex}", 2 * vertex)
                 is_live = bool(live[vertex].any())
                 graph.add_edge(f"into {vertex}", str(vertex), option=architecture[name], live=is_live, decision=name)
-        graph.add_node("output", label="output", layer=2 * VERTICES - 3)
+        add_node("output", "output", last)
         for (source, target), name in zip(EDGES, LINKS, strict=True):
-            if adjacency[0, source, target]:
+            if adjacency[source, target]:
                 end = f"into {target}" if target in INNER else "output"
                 graph.add_edge(str(source), end, option="", live=bool(live[source, target]), decision=name)
         return graph

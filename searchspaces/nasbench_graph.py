@@ -221,7 +221,7 @@ class NASBenchGraph(ConstrainedSpace):
             depths.append(depths[source] + 1)
             is_raw.append(is_raw[source] and architecture[name] == SKIP)
             graph.add_node(str(place), label=f"operation {place}", layer=depths[-1])
-        graph.add_node("output", label="output", layer=len(NAMES) + 1)
+        graph.add_node("output", label="output", layer=max(depths) + 1)
         outputs = _outputs(pattern)
         for place, (digit, name) in enumerate(zip(pattern, NAMES, strict=True), 1):
             is_live = not (is_raw[place] and place in outputs)

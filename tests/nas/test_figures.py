@@ -233,3 +233,14 @@ def test_every_architecture_is_drawn_with_an_arc_for_every_edge(seed: int) -> No
     for arc, edge in zip(arcs, drawn["edges"], strict=True):
         assert (arc["x"][0], arc["y"][0]) == pytest.approx(places[edge["source"]])
         assert (arc["x"][-1], arc["y"][-1]) == pytest.approx(places[edge["target"]])
+
+
+def test_edges_without_an_option_are_drawn_in_grey_and_not_listed() -> None:
+    space = registry("spaces")["nasbench101"]({})
+    figure = figures.architecture(drawing(space, space.sample(stream(0, "figures"))))
+    wires = [trace for trace in figure["data"] if trace["name"] == ""]
+    assert wires
+    assert {trace["line"]["color"] for trace in wires}.isdisjoint(
+        trace["line"]["color"] for trace in figure["data"] if trace["name"] not in ("", "nodes")
+    )
+    assert not any(trace["showlegend"] or "<b>" in trace["hovertemplate"] for trace in wires)
