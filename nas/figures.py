@@ -25,6 +25,7 @@ _RIGHT = ("y2", "y6")  # axes at the right, whose lines are dotted
 NUMBER = "number"
 """The axis on which candidates lie in the order of their proposals."""
 _UNITS = {"latency_ms": "ms", "seconds": "s"}
+_SAY_NO_MORE = {"", "fraction", "parameters", "FLOPs"}  # than the name of what has them
 _Point = tuple[float, float]
 _FONT = "system-ui, -apple-system, 'Segoe UI', sans-serif"
 
@@ -36,13 +37,16 @@ def pareto(
     *,
     x: str | None = None,
     y: str | None = None,
+    units: Mapping[str, str] | None = None,
 ) -> JsonObject:
     """The front over a sample of the candidates.
 
     The first objective is drawn upwards, the second to the right, a third as colour; further ones are in the hover.
     With a single objective the number of the proposal is drawn to the right. `x` and `y` draw other values
-    (`metric@level`, or `number`) instead; candidates without them are left out.
+    (`metric@level`, or `number`) instead; candidates without them are left out. `units`: metric ->
+    its unit, for the axes.
     """
+    units = units or {}
     own = _Axes(objectives[1].key if len(objectives) > 1 else NUMBER, objectives[0].key)
     axes = _Axes(x or own.x, y or own.y)
     on_front = {point.digest for point in front.points}
@@ -50,9 +54,9 @@ def pareto(
     traces = [
         _points("evaluated", [c for c in drawn if c.feasible], axes, color=_POINTS, size=6, opacity=0.5),
         _points("outside the constraints", [c for c in drawn if not c.feasible], axes, color=_OUTSIDE, symbol="x"),
-        _front_trace(front.points, objectives, axes, is_own=axes == own),
+        _front_trace(front.points, objectives, axes, is_own=axes == own, units=units),
     ]
-    layout = _layout(x=_axis_title(axes.x, objectives), y=_axis_title(axes.y, objectives))
+    layout = _layout(x=_axis_title(axes.x, objectives, units), y=_axis_title(axes.y, objectives, units))
     layout["hovermode"] = "closest"
     empty = "No candidate has been evaluated yet." if axes == own else "No candidate drawn here has both values."
     return _figure([trace for trace in traces if trace["y"]], layout, empty=empty)
@@ -218,7 +222,12 @@ def _points(
 
 
 def _front_trace(
-    points: Sequence[FrontPoint], objectives: Sequence[Objective], axes: _Axes, *, is_own: bool
+    points: Sequence[FrontPoint],
+    objectives: Sequence[Objective],
+    axes: _Axes,
+    *,
+    is_own: bool,
+    units: Mapping[str, str],
 ) -> JsonObject:
     keys = [objective.key for objective in objectives[:3]]
     kept = [p for p in points if axes.has(p) and all(key in p.values for key in keys)]
@@ -232,7 +241,11 @@ def _front_trace(
         trace["marker"] |= {
             "color": [p.values[keys[2]] for p in ordered],
             "colorscale": "Viridis",
-            "colorbar": {"title": {"text": _axis_title(keys[2], objectives)}, "thickness": 12, "outlinewidth": 0},
+            "colorbar": {
+                "title": {"text": _axis_title(keys[2], objectives, units)},
+                "thickness": 12,
+                "outlinewidth": 0,
+            },
         }
     return trace
 
@@ -246,11 +259,11 @@ def _hover(point: Candidate | FrontPoint) -> str:
     return f"<b>#{point.number}</b> {escape(point.text, quote=False)}{values}"
 
 
-def _axis_title(key: str, objectives: Sequence[Objective]) -> str:
+def _axis_title(key: str, objectives: Sequence[Objective], units: Mapping[str, str]) -> str:
     if key == NUMBER:
         return "proposal"
     metric, _, level = key.rpartition("@")
-    unit = _UNITS.get(metric)
+    unit = _UNITS.get(metric) or ("" if units.get(metric, "") in _SAY_NO_MORE else units[metric])
     directions = {objective.key: objective.direction for objective in objectives}
     said = {"max": " · higher is better", "min": " · lower is better"}.get(directions.get(key, ""), "")
     return f"{metric.replace('_ms', '')}{f' ({unit})' if unit else ''} @ {level}{said}"

@@ -14,7 +14,7 @@ from api.routes.pareto import digest_of
 from db import Store
 from nas import figures
 from nas.plugins import registry
-from nas.resources import Event, JsonObject
+from nas.resources import Event, JsonObject, ParetoFront
 from nas.spec import PluginRef
 from searchspaces import drawing
 
@@ -54,7 +54,8 @@ def figure(
         case "pareto":
             front = store.front(job_id)
             drawn = store.sample_candidates(job_id, sample) if sample else ()
-            return _json(figures.pareto(front, drawn, front.objectives, x=x, y=y))
+            units = _units(store, job_id, front)
+            return _json(figures.pareto(front, drawn, front.objectives, x=x, y=y, units=units))
         case "hypervolume":
             return _json(figures.hypervolume(_events(store, job_id, "evaluations")))
         case "training":
@@ -77,6 +78,12 @@ def candidate_figure(job_id: JobId, digest: DigestOrBest, store: StoreDep) -> Re
     ref = PluginRef.model_validate(spec["space"])
     space = registry("spaces")[ref.name](ref.config)
     return _json(figures.architecture(drawing(space, space.parse(candidate.text))))
+
+
+def _units(store: Store, job_id: str, front: ParetoFront) -> dict[str, str]:
+    """Metric -> its unit, as it was measured of one candidate of the front."""
+    shown = [store.candidate(job_id, point.digest) for point in front.points[:1]]
+    return {m.metric: m.unit for found in shown for e in found.evaluations for m in e.measurements}
 
 
 def _json(figure: JsonObject) -> Response:

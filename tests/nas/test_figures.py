@@ -150,6 +150,10 @@ def test_other_values_are_drawn_where_axes_name_them_and_candidates_without_them
     assert figure["layout"]["xaxis"]["title"]["text"] == "latency (ms) @ cost"
     numbered = figures.pareto(front, [best, worse], two, x=figures.NUMBER)
     assert (named(numbered, "evaluated")["x"], named(numbered, "evaluated")["y"]) == ([1], [0.1])
+    units = {"latency_ms": "ms", "params": "parameters", "accuracy": "fraction", "energy_fpga": "mJ"}
+    told = figures.pareto(front, [best], two, x="energy_fpga@cost", units=units)["layout"]
+    assert told["xaxis"]["title"]["text"] == "energy_fpga (mJ) @ cost"
+    assert told["yaxis"]["title"]["text"] == "accuracy @ supernet · higher is better"
     nowhere = figures.pareto(front, [best], two, y="accuracy@full")
     assert nowhere["data"] == []
     assert "both values" in nowhere["layout"]["annotations"][0]["text"]
