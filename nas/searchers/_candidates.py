@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 
 import numpy as np
@@ -12,8 +13,10 @@ from nas.history import History, Record
 from nas.pareto import Front
 from nas.resources import EvaluationState
 from nas.searchers._searcher import live_form
+from nas.streams import stream
 from searchspaces import Architecture, Config, Rng, SearchSpace
 
+_WINDOW = 4  # proposals that share samples
 _OF_FRONT = 3  # members of the front for every best one by an objective
 
 
@@ -53,23 +56,44 @@ class Candidates:
         self._finished: list[Record] = []
         self._broken: list[Record] = []
         self._front: Front[int] = Front()
+        self._around: dict[Architecture, list[Architecture]] = {}
+        self._drawn: dict[tuple[int, int], list[Architecture]] = {}
 
     def __call__(self, history: History, rng: Rng) -> list[Architecture]:
         """New and distinct ones, the near before the rest; none only where nothing near and nothing drawn is new."""
-        near = self.near(history, rng)
+        return list(dict.fromkeys([*self.near(history, rng), *self.anywhere(history, rng)]))
+
+    def anywhere(self, history: History, rng: Rng) -> list[Architecture]:
+        """New ones of the pool and uniform samples, in their live form.
+
+        A quarter of the samples is drawn anew for every proposal, the others are those of the three before it, so that
+        a search that proposes one at a time does not spend its time on sampling.
+        """
         of_pool = [self.pool[i] for i in rng.permutation(len(self.pool))[: self.config.samples]]
-        drawn = [live_form(self.space, self.space.sample(rng)) for _ in range(self.config.samples)]
-        anywhere = [architecture for architecture in [*of_pool, *drawn] if not history.has_seen(architecture)]
-        return list(dict.fromkeys([*near, *anywhere]))
+        root, last = _root(history), history.num_proposals
+        wanted = range(last - _WINDOW + 1, last + 1)
+        kept = {number: self._drawn.get((root, number)) or self._draw(root, number) for number in wanted}
+        self._drawn = {(root, number): drawn for number, drawn in kept.items()}
+        drawn = itertools.chain.from_iterable(kept.values())
+        return [found for found in dict.fromkeys([*of_pool, *drawn]) if not history.has_seen(found)]
+
+    def _draw(self, root: int, number: int) -> list[Architecture]:
+        rng, size = stream(root, "candidates", number), self.config.samples
+        count = size * (number % _WINDOW + 1) // _WINDOW - size * (number % _WINDOW) // _WINDOW
+        return [live_form(self.space, self.space.sample(rng)) for _ in range(count)]
 
     def near(self, history: History, rng: Rng) -> list[Architecture]:
         """New neighbours of the incumbents, in their live form."""
         parents = self.incumbents(history, rng)
-        found = [live_form(self.space, one) for parent in parents for one in self.space.neighbours(parent)]
-        distinct = [architecture for architecture in dict.fromkeys(found) if not history.has_seen(architecture)]
+        self._around = {parent: self._around.get(parent) or self._neighbours(parent) for parent in parents}
+        found = dict.fromkeys(itertools.chain.from_iterable(self._around.values()))
+        distinct = [architecture for architecture in found if not history.has_seen(architecture)]
         if len(distinct) <= self.config.near:
             return distinct
         return [distinct[i] for i in sorted(rng.choice(len(distinct), self.config.near, replace=False))]
+
+    def _neighbours(self, parent: Architecture) -> list[Architecture]:
+        return [live_form(self.space, found) for found in self.space.neighbours(parent)]
 
     def incumbents(self, history: History, rng: Rng) -> list[Architecture]:
         """The best by each objective and of the front; while nothing is feasible, what breaks the bounds least."""
@@ -101,6 +125,12 @@ class Candidates:
             elif record.violation > 0:
                 self._broken.append(record)
         self._cursor = len(history)
+
+
+def _root(history: History) -> int:
+    """A seed that belongs to a search: what its first proposal was."""
+    first = history.pending.get(0) or next((record for record in history.settled if record.number == 0), None)
+    return 0 if first is None else int(first.architecture.digest, 16)
 
 
 def smallest(column: npt.NDArray[np.float64], count: int) -> list[int]:

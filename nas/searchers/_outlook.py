@@ -10,12 +10,13 @@ import numpy.typing as npt
 from pydantic import Field, field_validator
 
 from nas.history import History, Record
+from nas.pareto import crowding, ranks
 from nas.resources import EvaluationState, Objective
 from nas.scoring import Scores
 from nas.spec import PluginRef, Ref
 from nas.streams import stream
 from predictors.costs import Cost
-from predictors.encoding import SpaceEncoder, every_block
+from predictors.encoding import Encoder, SpaceEncoder, every_block
 from predictors.surrogates import REGISTRY as PREDICTORS
 from predictors.surrogates import Prediction, Predictor
 from searchspaces import Architecture, Config, ConfigError, MeasurementError, Rng, SearchSpace, UnknownPlugin
@@ -56,11 +57,20 @@ class Outlook:
     when it was measured.
 
     Holds nothing that the history does not say: predictors are fitted anew at every `refit`-th record.
+
+    Args:
+        encoder: what the predictor sees; None: all that is known, the scores of proxies included.
     """
 
     def __init__(
-        self, config: OutlookConfig, space: SearchSpace, objectives: Sequence[Objective], scores: Scores | None
+        self,
+        config: OutlookConfig,
+        space: SearchSpace,
+        objectives: Sequence[Objective],
+        scores: Scores | None,
+        encoder: Encoder | None = None,
     ) -> None:
+        self._given = encoder
         self.config, self.space, self.objectives = config, space, tuple(objectives)
         self.scores = scores or Scores(space)
         self._fitted: dict[int, tuple[tuple[int, int], Predictor]] = {}
@@ -70,12 +80,12 @@ class Outlook:
 
         With `rng`, what a predictor says is a sample of what it thinks possible (Thompson sampling), else its mean.
         """
+        return pushed_back(self.expected(history, architectures, rng), self.broken(history, architectures))
+
+    def expected(self, history: History, architectures: Sequence[Architecture], rng: Rng | None = None) -> Floats:
+        """As `losses`, whatever bounds are broken; without `rng` the same while `num_learned` is."""
         columns = [self._column(number, history, architectures, rng) for number in range(len(self.objectives))]
-        found = np.stack(columns, axis=1)
-        broken = self.broken(history, architectures)
-        behind = found.max(axis=0, initial=0.0) + np.ptp(found, axis=0) + 1.0
-        found[broken > 0] = behind * (1 + broken[broken > 0, None])
-        return found
+        return np.stack(columns, axis=1)
 
     def broken(self, history: History, architectures: Sequence[Architecture]) -> Floats:
         """By how much each breaks the bounds, as far as can be known; 0 where it is thought to hold them."""
@@ -84,7 +94,11 @@ class Outlook:
 
     def has_learned(self, history: History) -> bool:
         """Whether the predictor ranks, and no longer the vote."""
-        return self._size(sum(_is_finished(record) for record in history.settled)) > 0
+        return self.num_learned(history) > 0
+
+    def num_learned(self, history: History) -> int:
+        """How many measurements the predictor has seen; 0 while the vote ranks."""
+        return self._size(len(history.losses()))
 
     def _column(self, number: int, history: History, asked: Sequence[Architecture], rng: Rng | None) -> Floats:
         objective = self.objectives[number]
@@ -153,7 +167,9 @@ class Outlook:
         return predictor.fit([record.architecture for record in known], [value(record) for record in known], rng=rng)
 
     @cached_property
-    def _encoder(self) -> SpaceEncoder:
+    def _encoder(self) -> Encoder:
+        if self._given is not None:
+            return self._given
         uses = PREDICTORS[self.config.predictor.name].flags["uses"]
         reads_layers = isinstance(uses, tuple) and "layers" in uses and self.scores.has_layers
         layers = self.scores.layers if reads_layers else None
@@ -170,6 +186,14 @@ def _is_finished(record: Record) -> bool:
     return record.state is EvaluationState.FINISHED and record.values is not None
 
 
+def pushed_back(losses: Floats, broken: Floats) -> Floats:
+    """The losses, but those of what breaks a bound behind all others, by how much it does."""
+    if not len(losses):
+        return losses
+    behind = losses.max(axis=0, initial=0.0) + np.ptp(losses, axis=0) + 1.0
+    return np.where(broken[:, None] > 0, behind * (1 + broken[:, None]), losses)
+
+
 def best_by_weight(losses: Floats, count: int, rng: Rng) -> list[int]:
     """Indices of up to `count` rows, each the best by a random weighting of the columns' ranks (Chebyshev norm)."""
     from scipy.stats import rankdata
@@ -183,3 +207,14 @@ def best_by_weight(losses: Floats, count: int, rng: Rng) -> list[int]:
         score[chosen] = np.inf
         chosen.append(int(np.argmin(score)))
     return chosen
+
+
+def by_rank(losses: Floats) -> list[int]:
+    """Rows (`architectures x objectives`) by non-dominated rank, then by crowding distance, the best first."""
+    if losses.shape[1] == 1:
+        return [int(i) for i in np.argsort(losses[:, 0], kind="stable")]
+    found, spread = ranks(losses), np.zeros(len(losses))
+    for rank in np.unique(found):
+        members = np.flatnonzero(found == rank)
+        spread[members] = -crowding(losses[members])
+    return [int(i) for i in np.lexsort((spread, found))]

@@ -10,18 +10,22 @@ A plug-in's `create(config, encoder)` gives a `Predictor`; flags:
 """
 
 from predictors.surrogates._predictor import Prediction, Predictor, PredictorConfig, normal_scores, standardised
-from predictors.surrogates._weights import RobotResult, robot_search
+from predictors.surrogates._weights import Normalisation, Query, RobotResult, ranking, robot_queries, robot_search
 from searchspaces import Registry
 
 REGISTRY: Registry[Predictor] = Registry("predictors", "predictors.surrogates")
 
 __all__ = [
     "REGISTRY",
+    "Normalisation",
     "Prediction",
     "Predictor",
     "PredictorConfig",
+    "Query",
     "RobotResult",
     "normal_scores",
+    "ranking",
+    "robot_queries",
     "robot_search",
     "standardised",
 ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import numpy as np
@@ -82,6 +82,45 @@ def weighted(scores: Floats, weights: Floats) -> Floats:
     return np.asarray(np.where(defined, scores, 0.0) @ weights + ~defined @ np.minimum(weights, 0.0))
 
 
+class Query(NamedTuple):
+    """What `robot_queries` asks for.
+
+    Attributes:
+        index: of the architecture whose value it wants, larger better.
+        weights: `M`, those whose argmax is worth most so far; zeros before the first value.
+    """
+
+    index: int
+    weights: Floats
+
+
+def robot_queries(
+    scores: Floats, budget: int, *, rng: Rng, normalisation: Normalisation = "min_max"
+) -> Generator[Query, float, RobotResult]:
+    """`robot_search` as a generator, for whoever has no value at hand: every one that is asked for is sent back."""
+    if not scores.size or budget < 1:
+        raise ValueError(
+            f"{scores.shape[0]} architectures, {scores.shape[1]} scores, budget {budget}; give at least 1."
+        )
+    pool, known, best = _normalised(scores, normalisation), dict[int, float](), (-np.inf, np.zeros(scores.shape[1]))
+    search = WeightSearch(scores.shape[1], rng, start=max(budget // 2, 1))
+    for _ in range(max(budget - 1, 1)):
+        weights = search.ask()
+        chosen = int(np.argmax(weighted(pool, weights)))
+        if chosen not in known:
+            known[chosen] = yield Query(chosen, best[1])
+        search.tell(known[chosen])
+        if known[chosen] > best[0]:
+            best = known[chosen], weights
+    searched = len(known)
+    for index in ranking(scores, best[1], normalisation):
+        if len(known) >= budget:
+            break
+        if index not in known:
+            known[index] = yield Query(index, best[1])
+    return RobotResult(tuple(known), tuple(known.values()), best[1], searched)
+
+
 def robot_search(
     scores: Floats,
     query: Callable[[int], float],
@@ -108,27 +147,19 @@ def robot_search(
     Raises:
         ValueError: the pool or the budget is empty, or there are no scores.
     """
-    if not scores.size or budget < 1:
-        raise ValueError(
-            f"{scores.shape[0]} architectures, {scores.shape[1]} scores, budget {budget}; give at least 1."
-        )
-    pool, known, best = _normalised(scores, normalisation), dict[int, float](), (-np.inf, np.zeros(scores.shape[1]))
-    search = WeightSearch(scores.shape[1], rng, start=max(budget // 2, 1))
-    for _ in range(max(budget - 1, 1)):
-        weights = search.ask()
-        chosen = int(np.argmax(weighted(pool, weights)))
-        if chosen not in known:
-            known[chosen] = query(chosen)
-        search.tell(known[chosen])
-        if known[chosen] > best[0]:
-            best = known[chosen], weights
-    searched = len(known)
-    for index in np.argsort(-weighted(pool, best[1]), kind="stable"):
-        if len(known) >= budget:
-            break
-        if int(index) not in known:
-            known[int(index)] = query(int(index))
-    return RobotResult(tuple(known), tuple(known.values()), best[1], searched)
+    queries = robot_queries(scores, budget, rng=rng, normalisation=normalisation)
+    try:
+        asked = next(queries)
+        while True:
+            asked = queries.send(query(asked.index))
+    except StopIteration as end:
+        found: RobotResult = end.value
+        return found
+
+
+def ranking(scores: Floats, weights: Floats, normalisation: Normalisation) -> list[int]:
+    """Rows of a pool (`n x M`), the best by these weights first."""
+    return [int(i) for i in np.argsort(-weighted(_normalised(scores, normalisation), weights), kind="stable")]
 
 
 def _normalised(scores: Floats, normalisation: Normalisation) -> Floats:
