@@ -113,12 +113,12 @@ class OptionsSpace(SearchSpace):
         return architecture
 
     def graph(self, architecture: Architecture) -> networkx.MultiDiGraph:
-        """A chain with an edge for every decision."""
+        """A chain with an edge for every decision, into a node of its name."""
         import networkx
 
         graph = networkx.MultiDiGraph()
-        for place in range(len(architecture.options) + 1):
-            graph.add_node(str(place), label=f"{place}", layer=place)
+        for place, name in enumerate(("start", *(name for name, _ in architecture.options))):
+            graph.add_node(str(place), label=name, layer=place)
         for place, (name, option) in enumerate(architecture.options):
             graph.add_edge(str(place), str(place + 1), option=option, live=True, decision=name)
         return graph

@@ -10,7 +10,7 @@ import { empty, problemBox } from "./notices.js";
 import { delivery, preflightReport, trustReport } from "./reports.js";
 import { query, rest } from "./rest.js";
 import { SelectedPanel } from "./selected.js";
-import { keyed } from "./words.js";
+import { hasPhase, keyed } from "./words.js";
 
 const REFRESH_MS = 1000;
 
@@ -70,8 +70,9 @@ class JobPage {
     const step = (way) => this.step(way);
     const select = (digest) => this.select(digest);
     this.head = new JobHead({ onVerb: (verb) => this.act(verb) });
-    this.charts = new JobCharts(this.jobId, { objectives, onSelect: select, onStep: step });
-    this.selected = new SelectedPanel(this.jobId, { onStep: step, onCandidate: (candidate) => this.showCandidate(candidate) });
+    const trains = Boolean(job.spec.dataset); // without data nothing is trained, and nothing exported
+    this.charts = new JobCharts(this.jobId, { objectives, trains, onSelect: select, onStep: step });
+    this.selected = new SelectedPanel(this.jobId, { trains, onStep: step, onCandidate: (candidate) => this.showCandidate(candidate) });
     this.table = new CandidateTable(this.jobId, { objectives, onSelect: select, onKeys: (keys) => this.charts.setKeys(keys) });
     this.log = eventLog();
     this.reports = h("div", { class: "columns" });
@@ -97,16 +98,18 @@ class JobPage {
     this.showReports(job);
   }
 
-  showReports({ preflight, trust, deliveries, progress }) {
-    const shown = JSON.stringify([preflight, trust, deliveries, progress.audits_total]);
+  showReports(job) {
+    const { preflight, trust, deliveries, progress } = job;
+    const shown = JSON.stringify([preflight, trust, deliveries, progress.audits_total, progress.deliveries_total]);
     if (shown === this.shownReports) return;
     this.shownReports = shown;
     this.selected.exports.delivered(deliveries.filter(({ weights }) => weights === "trained").map(({ digest }) => digest));
     const models = deliveries.map((given) => delivery(given, { onSelect: (digest) => this.select(digest) }));
+    const early = waiting("Models appear here when the job delivers them. Any candidate can be exported before that.");
     put(
       this.reports,
-      section("Delivered models", { id: "deliveries" }, models.length ? models : waiting("Models appear here when the job delivers them. Any candidate can be exported before that.")),
-      this.trust(trust),
+      models.length || hasPhase("DELIVER", job) ? section("Delivered models", { id: "deliveries" }, models.length ? models : early) : null,
+      trust || hasPhase("AUDIT", job) ? this.trust(trust) : null,
       section("Preflight", { id: "preflight" }, preflight ? preflightReport(preflight) : waiting("What the job will meet is known after preflight.")),
     );
   }

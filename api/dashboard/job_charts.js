@@ -12,9 +12,10 @@ const TABS = {
   training: ["Training", "Loss of the supernet, gradient noise with its error, and speed, over the epochs."],
   paths: ["Paths", "How often each option of each decision was trained, over the epochs."],
 };
+const OF_TRAINING = ["training", "paths"];
 
 export class JobCharts {
-  constructor(jobId, { objectives, onSelect, onStep }) {
+  constructor(jobId, { objectives, trains, onSelect, onStep }) {
     this.jobId = jobId;
     this.leaving = new AbortController();
     this.stale = new Set(Object.keys(TABS));
@@ -24,7 +25,7 @@ export class JobCharts {
     this.charts = new Map();
     this.panels = new Map();
     this.tabs = new Map();
-    for (const [name, [title, label]] of Object.entries(TABS)) this.add(name, title, label, onSelect);
+    for (const [name, [title, label]] of Object.entries(TABS)) if (trains || !OF_TRAINING.includes(name)) this.add(name, title, label, onSelect);
     this.pickers = h("div", { class: "pickers" });
     this.setKeys(objectives.map(({ key }) => key));
     const list = h("div", { class: "tabs", role: "tablist", "aria-label": "Charts" }, [...this.tabs.values()]);
@@ -72,7 +73,7 @@ export class JobCharts {
   }
 
   moveTab(event) {
-    const names = Object.keys(TABS);
+    const names = [...this.tabs.keys()];
     const way = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
     if (!way) return;
     event.preventDefault();

@@ -3,9 +3,10 @@
 import { h, put, say } from "./dom.js";
 import * as format from "./format.js";
 import { badge, bar, problemBox } from "./notices.js";
-import { isTerminal, legalVerbs, PHASES, PHASE_TITLES, VERBS } from "./words.js";
+import { hasPhase, isTerminal, legalVerbs, PHASES, PHASE_TITLES, VERBS } from "./words.js";
 
 const TILES = ["Evaluations", "Front", "Hypervolume", "Epochs", "Audited", "Delivered", "Infeasible", "Failed", "Time spent", "Time left"];
+const TILES_OF = { Epochs: "SUPERNET", Audited: "AUDIT", Delivered: "DELIVER" };
 
 export class JobHead {
   constructor({ onVerb }) {
@@ -88,11 +89,12 @@ export class JobHead {
     if (isTerminal(state) && this.dialog.open) this.dialog.close();
   }
 
-  updateSteps({ state, progress, spec }) {
+  updateSteps(job) {
+    const { state, progress } = job;
     const at = PHASES.indexOf(progress.phase);
-    this.steps.get("SCORE").element.hidden = !(spec.scoring?.pool && spec.scoring.proxies.length);
     PHASES.forEach((phase, index) => {
       const { element, meter, note } = this.steps.get(phase);
+      element.hidden = !hasPhase(phase, job);
       const isDone = state === "SUCCEEDED" || index < at;
       const isHere = !isDone && index === at;
       const stopped = isHere && isTerminal(state);
@@ -106,7 +108,9 @@ export class JobHead {
     });
   }
 
-  updateTiles({ state, progress, spent, budget }, front) {
+  updateTiles(job, front) {
+    const { state, progress, spent, budget } = job;
+    for (const [title, phase] of Object.entries(TILES_OF)) this.tiles.get(title).element.hidden = !hasPhase(phase, job);
     const of = (done, total) => (total ? `${format.count(done)} / ${format.count(total)}` : format.count(done));
     const set = (title, text) => say(this.tiles.get(title).value, text);
     set("Evaluations", of(progress.evaluations_done, progress.evaluations_total || budget.evaluations));
@@ -134,9 +138,9 @@ function factsText({ job_id: jobId, objectives, spec, created_at: created, label
     objectives.map(({ metric, direction }) => `${format.words(metric)} ${direction}`).join(", "),
     ...(spec?.constraints ?? []),
     spec && `space ${name(spec.space)}`,
-    spec && `data ${name(spec.dataset)}`,
+    spec?.dataset && `data ${name(spec.dataset)}`,
     spec && `searcher ${name(spec.searcher)}`,
-    spec?.supernet && (spec.supernet.from ? `supernet of ${spec.supernet.from}` : `recipe ${name(spec.supernet.recipe)}`),
+    spec?.dataset && spec.supernet && (spec.supernet.from ? `supernet of ${spec.supernet.from}` : `recipe ${name(spec.supernet.recipe)}`),
     ...Object.entries(labels ?? {}).map(([key, value]) => `${key}: ${value}`),
     `created ${format.moment(created)}`,
     jobId,

@@ -8,8 +8,8 @@ import { empty, problemBox } from "./notices.js";
 import { rest } from "./rest.js";
 
 export class SelectedPanel {
-  constructor(jobId, { onStep, onCandidate }) {
-    Object.assign(this, { jobId, onCandidate });
+  constructor(jobId, { trains, onStep, onCandidate }) {
+    Object.assign(this, { jobId, trains, onCandidate });
     this.digest = null;
     this.hint = empty(
       h("h2", {}, "No candidate selected"),
@@ -33,7 +33,7 @@ export class SelectedPanel {
       this.drawing.element,
       h("p", { class: "text-line" }, this.text, this.copy),
       this.measured,
-      this.exports.element,
+      trains ? this.exports.element : null,
     );
     this.element = h("section", { class: "card selected", id: "selected", "aria-label": "Selected candidate" }, this.hint, this.notice, this.body);
   }
@@ -107,7 +107,7 @@ export class SelectedPanel {
     );
     say(this.text, text);
     put(this.measured, measurementTable(evaluations), failures(evaluations));
-    this.exports.show(digest);
+    if (this.trains) this.exports.show(digest);
   }
 
   async copyText() {

@@ -26,6 +26,22 @@ const LEGAL = {
   STOPPING: ["cancel"],
 };
 
+/** Which phases have something to do in a job; what preflight has not said yet may have. */
+export function hasPhase(phase, { spec, progress, preflight }) {
+  switch (phase) {
+    case "SCORE":
+      return Boolean(spec.scoring?.pool && spec.scoring.proxies.length);
+    case "SUPERNET":
+      return Boolean(spec.dataset);
+    case "AUDIT":
+      return !preflight || progress.audits_total > 0;
+    case "DELIVER":
+      return !preflight || progress.deliveries_total > 0;
+    default:
+      return true;
+  }
+}
+
 /** The verbs that a job in `state` understands. */
 export function legalVerbs(state) {
   return LEGAL[state] ?? [];

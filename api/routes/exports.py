@@ -11,9 +11,10 @@ from api.dependencies import READ, SUBMIT, JobId, StoreDep
 from api.idempotency import IdempotentRoute
 from api.openapi import problems
 from api.routes.pareto import digest_of
+from nas.admission import can_train
 from nas.evaluators import needs_supernet
 from nas.resources import Export, Job, Page
-from nas.spec import ExportFormat, PluginRef
+from nas.spec import ExportFormat, JobSpec, PluginRef
 from searchspaces import InvalidState
 
 router = APIRouter(prefix="/v1", tags=["exports"], route_class=IdempotentRoute)
@@ -49,10 +50,15 @@ class ExportRequest(BaseModel):
 )
 def create(job_id: JobId, wanted: ExportRequest, store: StoreDep, response: Response) -> Export:
     """Ask for an export; a worker makes it. `GET` the Location until its state is SUCCEEDED or FAILED."""
-    digest = digest_of(store, job_id, wanted.candidate)
+    digest, job = digest_of(store, job_id, wanted.candidate), store.job(job_id)
+    if not can_train(JobSpec.from_mapping(job.spec)):
+        raise InvalidState(
+            f"job {job_id} names no data set, or its space builds no networks, so there is no model to export; submit "
+            "the architecture's space with a data set."
+        )
     formats = tuple(dict.fromkeys(wanted.formats))
-    weights = wanted.weights or _weights_at_hand(store.job(job_id), digest)
-    if weights == "inherited" and not _has_shared_weights(store.job(job_id)):
+    weights = wanted.weights or _weights_at_hand(job, digest)
+    if weights == "inherited" and not _has_shared_weights(job):
         raise InvalidState(
             f"job {job_id} trained no supernet, so there is nothing to inherit; ask for trained weights."
         )

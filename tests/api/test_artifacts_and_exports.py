@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from nas.resources import ArtifactInfo, Export, Job
-from tests.api.conftest import TEXTS, Running, digest_of
+from tests.api.conftest import TEXTS, Running, digest_of, fill
 from tests.api.test_jobs import problem
 
 CONTENT = bytes(range(256)) * 40
@@ -118,6 +118,15 @@ def test_a_wrong_export_names_what_is_allowed(
     assert isinstance(violations, list)
     assert violations[0]["field"] == field
     assert allowed in violations[0]["allowed"]
+
+
+def test_a_job_that_trains_nothing_exports_nothing(service: Running) -> None:
+    measured = {"name": "external", "config": {"metrics": {"accuracy": "full"}}}
+    job = service.submit(dataset=None, evaluator=measured)
+    fill(service.lease(), 1)
+    answer = service.http.post(f"/v1/jobs/{job.job_id}/exports", json={"candidate": digest_of(TEXTS[0])})
+    body = problem(answer, 409, "INVALID_STATE")
+    assert "names no data set" in str(body["detail"])
 
 
 def test_an_export_of_an_unknown_candidate_is_not_found(delivered: tuple[Running, Job]) -> None:

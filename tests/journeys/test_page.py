@@ -10,7 +10,7 @@ import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from db import Lease
-from nas.resources import EvaluationState, Fidelity, Job, Phase, Proposal, Settlement
+from nas.resources import EvaluationState, Fidelity, Job, Phase, PreflightReport, Proposal, Settlement
 from searchspaces import REGISTRY as SPACES
 from tests.api.conftest import Running, measurement, service_with
 
@@ -165,6 +165,25 @@ def test_an_unknown_job_is_said(service: Running, visit: Visit) -> None:
     visit.page.goto(f"{service.url}/#/jobs/job_nosuch")
     expect(visit.page.locator("main")).to_contain_text("job_nosuch")
     visit.problems[:] = [problem for problem in visit.problems if "404" not in problem]  # the browser logs the answer
+
+
+def test_a_job_that_trains_nothing_shows_what_it_does_only(service: Running, visit: Visit) -> None:
+    measured = {"name": "external", "config": {"metrics": {"accuracy": "full"}}}
+    job = service.submit(dataset=None, evaluator=measured)
+    lease = service.lease()
+    settle(lease, 0, 12)
+    lease.journal.report(PreflightReport(space_size=15_625, costs=(), satisfiable=True))
+    page = visit.job(job)
+    expect(page.locator("#preflight")).to_contain_text("15,625")
+    expect(page.locator(".stepper li:visible")).to_contain_text(["Preflight", "Search"])
+    expect(page.locator(".stepper li:visible")).to_have_count(2)
+    expect(page.get_by_role("tab")).to_have_text(["Pareto front", "Hypervolume"])
+    for absent in ("#deliveries", "#trust", "[data-tile=Epochs]:visible", "[data-tile=Delivered]:visible"):
+        expect(page.locator(absent)).to_have_count(0)
+    expect(page.locator(".job-head")).not_to_contain_text("undefined")
+    page.locator("#candidates tbody tr:not(.spacer)").first.click()
+    expect(page.locator("#selected .arch-text")).to_contain_text("|")
+    expect(page.get_by_role("button", name="Export")).to_have_count(0)
 
 
 def test_many_candidates_leave_the_page_light(service: Running, visit: Visit) -> None:
