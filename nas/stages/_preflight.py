@@ -14,6 +14,7 @@ from nas.evaluators import REGISTRY as EVALUATORS
 from nas.evaluators import needs_data, needs_supernet, waits
 from nas.ports import JobView
 from nas.resources import CostRange, JsonObject, Phase, PreflightReport, UnitPlan
+from nas.searchers import REGISTRY as SEARCHERS
 from nas.spec import Constraint, JobSpec
 from nas.stages._score import scored_space, scoring_context
 from nas.stages._trust import audits
@@ -88,12 +89,23 @@ def refuse_impossible(spec: JobSpec) -> None:
         raise SpecError([Violation("dataset" if spec.dataset else "evaluator", named, str(error))]) from error
     except ConfigError as error:
         raise SpecError(error.violations) from error
+    _refuse_searcher(spec, bench)
     _refuse_costs(spec, bench)
     if not spec.constraints:
         return
     survey = _Survey.of(spec, bench)
     if survey.satisfiable is False:
         raise SpecError([Violation("constraints", why, "a bound that some architecture meets") for why in survey.why()])
+
+
+def _refuse_searcher(spec: JobSpec, bench: Workbench) -> None:
+    """Say now, and not when the supernet is trained, that the searcher cannot do what is asked."""
+    flags, name = SEARCHERS[spec.searcher.name].flags, spec.searcher.name
+    if len(spec.objectives) > 1 and not flags.get("multi_objective"):
+        raise SpecError([Violation("objectives", ", ".join(spec.objectives), f"one, as {name} takes no more")])
+    kind = flags.get("decisions")
+    if kind and not any(decision.kind == kind for decision in bench.space.decisions):
+        raise SpecError([Violation("searcher", name, f"one that does without {kind} decisions, as {bench.space.name}")])
 
 
 def _refuse_costs(spec: JobSpec, bench: Workbench) -> None:

@@ -45,6 +45,7 @@ def check_searcher(
     if kind and not any(decision.kind == kind for decision in space.decisions):
         _check_refusal(plugin, space, settings)
         return
+    _require("multi_objective" in plugin.flags, "a flag says whether it takes several objectives", plugin.name)
     numbers = (1, 3) if plugin.flags.get("multi_objective") else (1,)
     for number in numbers:
         objectives = tuple(

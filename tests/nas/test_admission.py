@@ -81,6 +81,17 @@ def test_bounds_that_nothing_meets_are_refused_beside_a_measured_one_too() -> No
     refuse_impossible(JobSpec.from_mapping({**SMALL, "constraints": ["params <= 4822", "latency_ms <= 1000"]}))
 
 
+def test_a_searcher_that_cannot_do_what_is_asked_is_refused() -> None:
+    two, one = {"accuracy": "max", "params": "min"}, {"accuracy": "max"}
+    for name, objectives, complaint in (
+        ("evopress", two, "one, as evopress takes no more"),
+        ("cmaes", one, "ordinal decisions"),
+    ):
+        with pytest.raises(SpecError, match=complaint):
+            refuse_impossible(JobSpec.from_mapping({**SMALL, "searcher": name, "objectives": objectives}))
+    refuse_impossible(JobSpec.from_mapping({**SMALL, "searcher": "evopress", "objectives": one}))
+
+
 def test_data_that_cannot_be_read_and_a_space_that_does_not_fit_are_refused(tmp_path: Path) -> None:
     broken = tmp_path / "cut.npz"
     broken.write_bytes(b"PK\x03\x04 cut short")
