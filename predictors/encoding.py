@@ -20,7 +20,7 @@ Block = Literal["onehot", "paths", "counts", "graph"]
 
 BLOCKS: tuple[Block, ...] = ("onehot", "paths", "counts")
 
-_REMEMBERED = 20_000  # architectures whose graph was walked; one takes about a kilobyte
+_REMEMBERED = 20_000  # architectures that were encoded; one takes about a kilobyte
 
 
 class Graphs(NamedTuple):
@@ -164,6 +164,7 @@ class SpaceEncoder:
         }
         self._paths = {path: index for index, path in enumerate(_vocabulary(space))} if "paths" in blocks else {}
         self._walk = lru_cache(maxsize=_REMEMBERED)(self._walked)
+        self._bits = lru_cache(maxsize=_REMEMBERED)(space.encode)
 
     def __call__(self, architectures: Sequence[Architecture]) -> Encoded:
         """The architectures in the order given."""
@@ -172,7 +173,7 @@ class SpaceEncoder:
         for block in self._blocks:
             if block == "onehot":
                 width = sum(len(decision.options) for decision in self.space.decisions)
-                bits = [self.space.encode(architecture) for architecture in architectures]
+                bits = [self._bits(architecture) for architecture in architectures]
                 blocks[block] = np.array(bits, dtype=np.float64).reshape(len(architectures), width)
             elif block == "counts":
                 numbers = [walk.counts for walk in walks]

@@ -24,7 +24,9 @@ _AHEAD = 10  # times as many as are drawn from: of these it is asked whether the
 class WeaknasConfig(OutlookConfig):
     """Settings of `weaknas`."""
 
-    predictor: Ref = Field(PluginRef(name="random_forest"), description="What ranks; light, since it ranks everything.")
+    predictor: Ref = Field(
+        PluginRef(name="random_forest", config={"trees": 50}), description="What ranks; light, since it ranks much."
+    )
     labels: int = Field(10, ge=2, le=100_000, description="Random architectures before the first predictor.")
     refit: int = Field(10, ge=1, le=100_000, description="New measurements after which the predictor is fitted again.")
     fitted: int = Field(10_000, ge=16, le=100_000, description="Most measurements it is fitted on: the newest.")
@@ -33,9 +35,9 @@ class WeaknasConfig(OutlookConfig):
         16_000,
         ge=16,
         le=1_000_000,
-        description="The largest space that is ranked whole; of a larger one `samples` are.",
+        description="The largest space that is ranked whole.",
     )
-    samples: int = Field(2_000, ge=16, le=1_000_000, description="Uniform part of a larger space that is ranked.")
+    samples: int = Field(2_000, ge=16, le=1_000_000, description="Uniform part that is ranked of a larger space.")
 
 
 class Weaknas(Searcher):
@@ -43,7 +45,7 @@ class Weaknas(Searcher):
 
     Wu et al. (2021), Stronger NAS with Weaker Predictors, NeurIPS, arXiv 2102.10490. Deviations: several objectives are
     ranked by non-dominated rank, then by crowding distance; of a space with more than `ranked` architectures the same
-    `samples` is ranked every time, or the pool where the job scored one; proposals are in their live form.
+    `samples` are ranked every time, or the pool where the job scored one; proposals are in their live form.
     """
 
     def __init__(
