@@ -18,7 +18,7 @@ from nas.streams import stream
 from predictors.costs import Cost
 from predictors.encoding import Encoder, SpaceEncoder, every_block
 from predictors.surrogates import REGISTRY as PREDICTORS
-from predictors.surrogates import Prediction, Predictor
+from predictors.surrogates import AcrossFidelities, Prediction, Predictor
 from searchspaces import Architecture, Config, ConfigError, MeasurementError, Rng, SearchSpace, UnknownPlugin
 
 Floats = npt.NDArray[np.float64]
@@ -56,7 +56,8 @@ class Outlook:
     FLOPs. Candidates that break a bound on such costs come last, and so do those that look like what broke a bound
     when it was measured.
 
-    Holds nothing that the history does not say: predictors are fitted anew at every `refit`-th record.
+    Holds nothing that the history does not say: predictors are fitted anew at every `refit`-th record. One that learns
+    across fidelities sees what was measured at lower ones too (`History.cheaper`).
 
     Args:
         encoder: what the predictor sees; None: all that is known, the scores of proxies included.
@@ -73,7 +74,7 @@ class Outlook:
         self._given = encoder
         self.config, self.space, self.objectives = config, space, tuple(objectives)
         self.scores = scores or Scores(space)
-        self._fitted: dict[int, tuple[tuple[int, int], Predictor]] = {}
+        self._fitted: dict[int, tuple[tuple[int, ...], Predictor]] = {}
 
     def losses(self, history: History, architectures: Sequence[Architecture], rng: Rng | None = None) -> Floats:
         """`architectures x objectives`, less is better, each column in units of its own.
@@ -150,21 +151,45 @@ class Outlook:
         size = self._size(len(known))
         if size == 0:
             return None
-        key = (id(history), size)
+        below = [[r for r in cheaper.settled if _is_finished(r)] for cheaper in self._cheaper(history, number)]
+        sizes = [self._size(len(records)) for records in below]
+        key = (id(history), size, *sizes)
         if number not in self._fitted or self._fitted[number][0] != key:
-            self._fitted[number] = (key, self._fit(number, known[max(0, size - self.config.fitted) : size], value))
+            lower = [self._newest(records, held) for records, held in zip(below, sizes, strict=True) if held]
+            self._fitted[number] = (key, self._fit(number, self._newest(known, size), value, lower))
         return self._fitted[number][1]
+
+    def _cheaper(self, history: History, number: int) -> tuple[History, ...]:
+        """What a predictor of an objective may learn from beside the history itself."""
+        is_across = PREDICTORS[self.config.predictor.name].flags.get("fidelities", False)
+        return history.cheaper if is_across and number >= 0 else ()
+
+    def _newest(self, records: Sequence[Record], size: int) -> Sequence[Record]:
+        """The newest of the first `size`, at most as many as a predictor is fitted on."""
+        return records[max(0, size - self.config.fitted) : size]
 
     def _size(self, num_known: int) -> int:
         """How many of the known records a predictor is fitted on; 0 while there are too few."""
         config = self.config
         return 0 if num_known < config.labels else num_known - (num_known - config.labels) % config.refit
 
-    def _fit(self, number: int, known: Sequence[Record], value: Callable[[Record], float]) -> Predictor:
+    def _fit(
+        self,
+        number: int,
+        known: Sequence[Record],
+        value: Callable[[Record], float],
+        lower: Sequence[Sequence[Record]],
+    ) -> Predictor:
         ref = self.config.predictor
         predictor = PREDICTORS[ref.name](ref.config, self._encoder)
         rng = stream(len(known), "outlook", number)
-        return predictor.fit([record.architecture for record in known], [value(record) for record in known], rng=rng)
+        (measured, values), *cheaper = [
+            ([record.architecture for record in records], [value(record) for record in records])
+            for records in (known, *lower)
+        ]
+        if isinstance(predictor, AcrossFidelities):
+            return predictor.fit(measured, values, rng=rng, cheaper=cheaper)
+        return predictor.fit(measured, values, rng=rng)
 
     @cached_property
     def _encoder(self) -> Encoder:

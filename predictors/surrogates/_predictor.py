@@ -110,6 +110,30 @@ class Predictor(ABC):
         """In units of the targets, of one architecture at least."""
 
 
+Cheaper = tuple[Sequence[Architecture], npt.ArrayLike]
+"""What was measured at a lower fidelity: architectures and their values, `n`, larger better."""
+
+
+class AcrossFidelities(Predictor):
+    """A predictor that learns from cheaper measurements too; its plug-in has the flag `fidelities`."""
+
+    @abstractmethod
+    def fit(
+        self,
+        architectures: Sequence[Architecture],
+        values: npt.ArrayLike,
+        *,
+        rng: Rng,
+        progress: Told = lambda share: None,
+        cheaper: Sequence[Cheaper] = (),
+    ) -> Self:
+        """As `Predictor.fit`; `cheaper`, cheapest first, is what was measured at lower fidelities.
+
+        Raises:
+            ValueError: as `Predictor.fit`, of any fidelity.
+        """
+
+
 def normal_scores(values: npt.ArrayLike) -> Floats:
     """Standard normal quantiles of the ranks, `n`; equal values share theirs. Larger values get larger scores."""
     from scipy.stats import norm, rankdata

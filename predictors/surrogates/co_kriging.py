@@ -8,21 +8,17 @@ is fitted by least squares on normal scores; every process is `gp`'s.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 import numpy as np
 import numpy.typing as npt
 
 from predictors.encoding import Encoded, Encoder
-from predictors.surrogates._predictor import Floats, Prediction, Predictor, Told
+from predictors.surrogates._predictor import AcrossFidelities, Cheaper, Floats, Prediction, Predictor, Told
 from predictors.surrogates.gp import GP, GPConfig
 from searchspaces import Architecture, Plugin, Rng
 
 _LEAST = 1e-6  # a difference between fidelities that is smaller than this is none
-
-
-Cheaper = tuple[Sequence[Architecture], npt.ArrayLike]
-"""What was measured at a lower fidelity: architectures and their values, `n`, larger better."""
 
 
 class _Step(NamedTuple):
@@ -33,7 +29,7 @@ class _Step(NamedTuple):
     rest: GP | None
 
 
-class CoKriging(Predictor):
+class CoKriging(AcrossFidelities):
     """Predicts the dearest fidelity from all of them; without cheaper ones it is `gp`."""
 
     def __init__(self, config: GPConfig, encoder: Encoder) -> None:
@@ -50,18 +46,14 @@ class CoKriging(Predictor):
         rng: Rng,
         progress: Told = lambda share: None,
         cheaper: Sequence[Cheaper] = (),
-    ) -> CoKriging:
-        """Learns as every predictor does, and from lower fidelities too, cheapest first; those too few are left out.
-
-        Raises:
-            ValueError: as for every predictor, for any of the fidelities.
-        """
+    ) -> Self:
+        """Fidelities with too few measurements are left out; see `AcrossFidelities.fit`."""
         useful = [found for found in cheaper if len(found[0]) >= self.min_labels]
         self._below = None
         if useful:
             self._below = CoKriging(self._gp, self.encoder)
             self._below.fit(*useful[-1], rng=rng, cheaper=useful[:-1])
-        super().fit(architectures, values, rng=rng, progress=progress)
+        Predictor.fit(self, architectures, values, rng=rng, progress=progress)
         return self
 
     def _fit(self, known: Encoded, targets: Floats, rng: Rng, progress: Told) -> None:
