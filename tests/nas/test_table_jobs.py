@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+import yaml
 
 from api.worker import WorkerLoop
 from db import Store
@@ -22,6 +24,7 @@ from nas.stages._preflight import preflight, refuse_impossible
 from nas.workbench import Workbench
 from searchspaces import SpecError
 from searchspaces.tables import REGISTRY as TABLES
+from tests.conftest import ROOT
 from tests.journeys.processes import wait_for
 
 SPEC: dict[str, Any] = {
@@ -343,3 +346,34 @@ def test_a_service_for_others_reads_no_paths_of_a_spec(own: Path, tmp_path: Path
     assert [found.keys() for found in told] == [{"space.config.file"}] * 2  # nor does it say what files there are
     audited = refused({"evaluator": AT_12, "audit": {"evaluator": table}}, embedded=False)
     assert audited.keys() == {"audit.evaluator.config.table.config.path"}
+
+
+# --- the documentation ------------------------------------------------------------------------------------------------
+
+
+def blocks(page: str, language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```$", (ROOT / "docs" / page).read_text("utf-8"), re.M | re.S)
+
+
+@pytest.mark.parametrize("page", ["tables.md", "searchers.md"])
+def test_the_python_of_the_documentation_runs(
+    page: str, data_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for block in blocks(page, "python"):
+        exec(compile(block, page, "exec"), {"__name__": "documentation"})
+    told = capsys.readouterr().out
+    assert told
+    documented = (ROOT / "docs" / page).read_text("utf-8")
+    for best, hours in re.findall(r"best 0(\.\d{4}) after ([\d.]+) hours", told):
+        assert f"{hours} hours to {best}" in documented
+
+
+def test_the_specs_of_the_documentation_are_admitted(
+    data_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    exec(blocks("tables.md", "python")[0], {})
+    for block in (*blocks("tables.md", "yaml"), *blocks("searchers.md", "yaml")):
+        spec, _ = admit(yaml.safe_load(block), datasets={})
+        refuse_impossible(spec)

@@ -11,7 +11,7 @@ import pytest
 
 from tests.conftest import ROOT
 
-NAME = "local_search"
+NAME = "hill_climbing"
 
 
 @pytest.fixture

@@ -16,8 +16,10 @@ EXAMPLES = sorted((ROOT / "examples").glob("*.yaml"))
 
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
-def test_an_example_is_a_valid_spec_of_plugins_that_exist(path: Path) -> None:
+def test_an_example_is_a_valid_spec_of_plugins_that_exist(path: Path, request: pytest.FixtureRequest) -> None:
     spec = JobSpec.from_yaml(path)
+    if registry("evaluators")[spec.evaluator.name].flags.get("reads_tables"):
+        request.getfixturevalue("data_folder")
     refs: dict[str, PluginRef] = {
         "spaces": spec.space,
         **({"datasets": spec.dataset} if spec.dataset else {}),
