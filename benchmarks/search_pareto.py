@@ -37,7 +37,7 @@ from nas.resources import Objective, Proposal
 from nas.scoring import Scores
 from nas.searchers import make_searcher
 from nas.simulation import Measured, simulate
-from nas.spec import PluginRef
+from nas.spec import JobSpec, PluginRef
 from nas.streams import stream
 from predictors.costs import REGISTRY as COSTS
 from predictors.costs import Cost, Reading
@@ -49,7 +49,7 @@ FLOPS = "flops"
 EPOCHS = 200.0
 QUERIES = (50, 100, 200, 400)
 BATCH = 5
-DEFAULT = "mo_bo"
+OF_A_JOB = {"accuracy": "max", "params": "min"}  # any two: the default of a job goes by their number
 OWN = ("default", "default_known_costs")
 ISSUE = (*OWN, "random", "front_mutation", "optuna_nsga2", "optuna_tpe", "optuna_gp")
 OURS = ("regularized_evolution", "local_search", "nsga2", "nsga3", "tpe", "gp_its", "emars", "linas", "mcts", "cmab")
@@ -176,9 +176,9 @@ def solve(task: Task) -> tuple[Task, list[float | None], float]:
 def ours(problem: Problem, task: Task) -> list[tuple[float, float]]:
     """One of the product's searchers."""
     known = {problem.objectives[1].metric: TableCost(problem)} if task.searcher == "default_known_costs" else None
-    name = DEFAULT if task.searcher in OWN else task.searcher
     scores = Scores(problem.space, costs=known) if known else None
-    searcher = make_searcher(PluginRef(name=name), problem.space, problem.objectives, scores)
+    ref = JobSpec(objectives=OF_A_JOB).searcher if task.searcher in OWN else PluginRef(name=task.searcher)
+    searcher = make_searcher(ref, problem.space, problem.objectives, scores)
 
     def measure(proposal: Proposal, architecture: Architecture) -> Measured:
         return Measured(problem.of(architecture))

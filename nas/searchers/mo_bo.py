@@ -182,7 +182,8 @@ class _Volume:
         """How far points lie from the reference in every direction, 0 for those behind it, `n x directions`; losses by
         one objective after the other, `n x (1 or directions)`."""
         each = zip(losses, self._reference, self._width, self._directions.T, strict=True)
-        return reduce(np.minimum, [(end - loss) / (width * along) for loss, end, width, along in each]).clip(0.0)
+        nearest = reduce(np.minimum, [(end - loss) / (width * along) for loss, end, width, along in each])
+        return np.asarray(nearest.clip(0.0))
 
 
 def _curve(losses: Floats, scores: Floats) -> Callable[[Floats], Floats]:
