@@ -25,6 +25,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import cache
+from itertools import groupby
 from typing import NamedTuple
 
 import numpy as np
@@ -133,12 +134,12 @@ def main() -> None:
         for seed in range(min(seeds, SLOW_SEEDS.get(searcher, seeds)))
     ]
     found: dict[tuple[str, str], list[list[float | None]]] = {}
-    seconds: dict[str, list[float]] = {}
-    for task, shares, spent in results(tasks, options.processes):
-        found.setdefault((task.searcher, task.problem), []).append(shares)
-        seconds.setdefault(task.searcher, []).append(spent)
-    for searcher in searchers:
-        tell(searcher, found, float(np.mean(seconds[searcher])))
+    for searcher, solved in groupby(results(tasks, options.processes), lambda result: result[0].searcher):
+        seconds = []
+        for task, shares, spent in solved:
+            found.setdefault((searcher, task.problem), []).append(shares)
+            seconds.append(spent)
+        tell(searcher, found, float(np.mean(seconds)))
     report(figures(searchers, found), as_json=options.json)
 
 
@@ -253,7 +254,7 @@ def tell(searcher: str, found: dict[tuple[str, str], list[list[float | None]]], 
         columns = zip(QUERIES, zip(*runs, strict=True), strict=True)
         known = [(queries, [share for share in shares if share is not None]) for queries, shares in columns]
         parts = [f"{queries}: {np.mean(shares):.3f} +- {np.std(shares):.3f}" for queries, shares in known if shares]
-        print(f"#   {problem}, {len(runs)} seeds: {', '.join(parts)}")
+        print(f"#   {problem}, {len(runs)} seeds: {', '.join(parts)}", flush=True)
 
 
 def figures(searchers: Sequence[str], found: dict[tuple[str, str], list[list[float | None]]]) -> dict[str, Value]:
