@@ -104,7 +104,7 @@ class GpIts(Searcher):
             return []
         columns = zip(history.losses()[finished].T, self.objectives, strict=True)
         targets = np.stack([_target(column, objective) for column, objective in columns], axis=1)
-        places = np.searchsorted(rows, [self._finished[i] for i in finished])
+        places = np.searchsorted(rows, [self._finished[i] for i in finished]).tolist()
         ideal, worst = targets.min(axis=0), self._worst(targets)
         penalty = _infeasibility(distances, known, rng)
         under_way = list(range(len(candidates), len(candidates) + len(pending)))

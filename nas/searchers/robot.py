@@ -51,6 +51,7 @@ class Robot(Searcher):
         super().__init__(space, objectives)
         self.config, self.scores = config, scores or Scores(space)
         self._history: History | None = None
+        self._asked: Query | None = None
 
     def ask(self, history: History, n: int, rng: Rng) -> list[Proposal]:
         """Up to `n` new architectures; see `Searcher.ask`."""
@@ -74,7 +75,7 @@ class Robot(Searcher):
         if self._out & set(self._left):
             self._begin()
         self._cursor = len(history)
-        while self._asked is not None and (value := self._values.get(self._left[self._asked.index])) is not None:
+        while self._asked is not None and (value := self._values.get(self._left[self._asked.row])) is not None:
             try:
                 self._asked = self._queries.send(value)
             except StopIteration as end:
@@ -94,7 +95,7 @@ class Robot(Searcher):
     def _next(self) -> Iterator[Architecture]:
         """What is wanted next, then down the best ranking so far."""
         if self._asked is not None:
-            yield self._left[self._asked.index]
+            yield self._left[self._asked.row]
         weights = self._weights if self._asked is None else self._asked.weights
         yield from (self._left[row] for row in ranking(self._scored, weights, self.config.normalisation))
 

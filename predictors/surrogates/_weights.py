@@ -86,11 +86,11 @@ class Query(NamedTuple):
     """What `robot_queries` asks for.
 
     Attributes:
-        index: of the architecture whose value it wants, larger better.
+        row: of the architecture whose value it wants, larger better.
         weights: `M`, those whose argmax is worth most so far; zeros before the first value.
     """
 
-    index: int
+    row: int
     weights: Floats
 
 
@@ -151,7 +151,7 @@ def robot_search(
     try:
         asked = next(queries)
         while True:
-            asked = queries.send(query(asked.index))
+            asked = queries.send(query(asked.row))
     except StopIteration as end:
         found: RobotResult = end.value
         return found

@@ -175,9 +175,9 @@ def test_queries_of_robot_are_those_of_its_search() -> None:
     scores = np.stack([values + stream(2).normal(size=40), stream(3).normal(size=40)], axis=1)
     whole = robot_search(scores, lambda i: float(values[i]), 10, rng=stream(4))
     asked, queries = [], robot_queries(scores, 10, rng=stream(4))
-    asked.append(next(queries).index)
+    asked.append(next(queries).row)
     for index in whole.indices[1:]:
-        asked.append(queries.send(float(values[asked[-1]])).index)
+        asked.append(queries.send(float(values[asked[-1]])).row)
         assert asked[-1] == index
     assert tuple(asked) == whole.indices
 
