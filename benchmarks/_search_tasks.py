@@ -49,6 +49,9 @@ SAMPLERS: Mapping[str, str] = {"optuna_tpe": "TPESampler", "optuna_nsga2": "NSGA
 SLOW = {"gp": 5, "optuna_gp": 5, "bananas": 10, "model_based": 10, "assisted": 10, "prefiltered": 10, "robot": 10}
 """Searchers that take more than about ten seconds for 300 queries, and how many seeds they get at most."""
 
+SLOW_TABLES = {"nasbench101": 20}
+"""Tables on which most searches spend all their queries, a minute for those with a model, and their seeds at most."""
+
 
 class Problem(NamedTuple):
     """What is searched: accuracies, as fractions, of the architectures of a space."""

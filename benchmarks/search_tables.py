@@ -33,12 +33,12 @@ import numpy as np
 from scipy.stats import t as student
 
 from benchmarks._report import Value, arguments, report
-from benchmarks._search_tasks import DATA, MOST, SLOW, Outcome, Task, outcome, problem, searchers
+from benchmarks._search_tasks import DATA, MOST, SLOW, SLOW_TABLES, Outcome, Task, outcome, problem, searchers
 
 OWN = {"default", "default_cold"}
 SEEDS, SEEDS_OF_OWN = 30, 100
 REGRETS = (50, 100, 150, 300)
-QUICK_SEEDS, QUICK_QUERIES = 2, 12
+QUICK_SEEDS, QUICK_QUERIES = 1, 11
 
 SIGNAL, SIGNAL_EPOCHS, SIGNAL_QUERIES = "nasbench201_cifar10", 12.0, 109
 PROTOCOL = ("random", "regularized_evolution", "local_search", "reinforce", "default_cold", "default")
@@ -70,12 +70,14 @@ def main() -> None:
         Task(table, name, seed, queries)
         for table, names in chosen.items()
         for name in names
-        for seed in range(min(seeds, SLOW.get(name, seeds)))
+        for seed in range(min(seeds, SLOW.get(name, seeds), SLOW_TABLES.get(table, seeds)))
     ]
     figures: dict[str, Value] = {}
     grouped: dict[tuple[str, str], list[Outcome]] = defaultdict(list)
     for task, found in _run(tasks, options.processes, None):
         grouped[task.table, task.searcher].append(found)
+        if task.seed == 0:
+            print(f"# {task.table}: {task.searcher} ...", flush=True)
     for (table, name), outcomes in grouped.items():
         for key, value in summary(table, outcomes).items():
             figures[f"{table}.{name}.{key}"] = value
