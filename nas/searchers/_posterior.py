@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from predictors.encoding import Encoder, SpaceEncoder
-from predictors.surrogates._gaussian import MATERN, Parts
+from predictors.surrogates import MATERN, Parts
 from searchspaces import Architecture, Rng, SearchSpace
 
 Floats = npt.NDArray[np.float64]
