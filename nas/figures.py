@@ -355,7 +355,10 @@ def _arrow(curve: Sequence[_Point], color: str, *, is_live: bool) -> JsonObject:
 
 
 def _node_trace(nodes: Mapping[str, _Point], names: Mapping[str, str]) -> JsonObject:
-    is_long = len(nodes) > 6 and len({y for _, y in nodes.values()}) == 1  # a chain, whose labels would touch
+    """Circles with their labels: of a long chain above and below in turn, of many others those of the two ends."""
+    is_many, is_chain = len(nodes) > 6, len({y for _, y in nodes.values()}) == 1  # many labels would touch
+    ends = {min(nodes, key=lambda node: nodes[node]), max(nodes, key=lambda node: nodes[node])}
+    written = [name if is_chain or not is_many or node in ends else "" for node, name in names.items()]
     return {
         "type": "scatter",
         "mode": "markers+text",
@@ -363,12 +366,15 @@ def _node_trace(nodes: Mapping[str, _Point], names: Mapping[str, str]) -> JsonOb
         "showlegend": False,
         "x": [x for x, _ in nodes.values()],
         "y": [y for _, y in nodes.values()],
-        "text": list(names.values()),
-        "textposition": ["top center" if is_long and i % 2 else "bottom center" for i in range(len(nodes))],
+        "text": written,
+        "textposition": [
+            "top center" if is_many and is_chain and i % 2 else "bottom center" for i in range(len(nodes))
+        ],
+        "hovertext": list(names.values()),
         "textfont": {"color": _TEXT, "size": 12},
         "cliponaxis": False,
         "marker": {"size": 18, "color": _TEXT, "line": {"width": 2, "color": "rgba(255,255,255,0.6)"}},
-        "hovertemplate": "%{text}<extra></extra>",
+        "hovertemplate": "%{hovertext}<extra></extra>",
     }
 
 

@@ -123,7 +123,9 @@ export class SelectedPanel {
 }
 
 function measurementTable(evaluations) {
-  const rows = evaluations.flatMap((evaluation) => evaluation.measurements.map((measurement) => measurementRow(measurement)));
+  // A cost is told with every evaluation: what says the same is shown once.
+  const told = new Map(evaluations.flatMap(({ measurements }) => measurements.map((measurement) => [JSON.stringify(measurement), measurement])));
+  const rows = [...told.values()].map((measurement) => measurementRow(measurement));
   if (!rows.length) return h("p", { class: "fine" }, "Nothing has been measured yet.");
   const titles = ["Metric", "Value", "Level", "Context"];
   const head = h("tr", {}, titles.map((title, index) => h("th", { scope: "col", class: index === 1 ? "num" : null }, title)));

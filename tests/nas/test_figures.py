@@ -248,3 +248,13 @@ def test_edges_without_an_option_are_drawn_in_grey_and_not_listed() -> None:
         trace["line"]["color"] for trace in figure["data"] if trace["name"] not in ("", "nodes")
     )
     assert not any(trace["showlegend"] or "<b>" in trace["hovertemplate"] for trace in wires)
+
+
+def test_of_many_nodes_off_one_line_only_the_ends_are_written_and_all_are_told() -> None:
+    space = registry("spaces")["nasbench101"]({})
+    largest = drawing(space, space.extremes().largest)
+    nodes = next(trace for trace in figures.architecture(largest)["data"] if trace["name"] == "nodes")
+    assert sorted(filter(None, nodes["text"])) == ["input", "output"]
+    assert nodes["hovertext"] == [node["label"] for node in largest["nodes"]]
+    chain = drawing(registry("spaces")["macro"]({}), registry("spaces")["macro"]({}).extremes().largest)
+    assert all(next(t for t in figures.architecture(chain)["data"] if t["name"] == "nodes")["text"])
