@@ -16,12 +16,12 @@ import sqlalchemy as sa
 
 from db import _events, _jobs
 from db._engine import Database, chunks, upsert
-from db._evaluations import id_of, place_of
+from db._evaluations import fidelity_of, id_of, place_of
 from db._fence import Fence
 from db._models import Query, Row, evaluations, jobs, offers, units
 from db._states import WORKABLE
 from nas.claims import Answer, Claim, Offer
-from nas.resources import EvaluationState, Fidelity, JobState, UnitState
+from nas.resources import EvaluationState, JobState, UnitState
 from searchspaces import Conflict, InvalidState, LeaseLost, NotFound, SpecError, Violation
 
 _WANTED = (*WORKABLE, JobState.PAUSING, JobState.PAUSED)  # a paused job takes answers, and hands nothing out
@@ -280,7 +280,7 @@ def _claim(row: Row, *, attempt: int, worker: str, until: datetime) -> Claim:
         expires_at=until,
         text=row.text,
         digest=row.digest,
-        fidelity=Fidelity(level=row.level, resources=row.resources or {}),
+        fidelity=fidelity_of(row),
         replicate=row.replicate,
         **{name: row.terms[name] for name in ("lease_seconds", "space", "options", "seed", "metrics")},
     )

@@ -115,12 +115,17 @@ class ExternalEvaluator(Evaluator):
             target=config.target,
             space={"name": space.name, "config": space.config.model_dump(mode="json")},
             options=dict(architecture.options),
-            metrics=dict(config.metrics),
+            metrics=self._levels(request),
             seed=stream_seed(seed, "external", architecture.digest, request.replicate),
             lease_seconds=config.lease,
             timeout_seconds=config.timeout or None,
             attempts=config.attempts,
         )
+
+    def _levels(self, request: Request) -> dict[str, Level]:
+        """Metric -> level: costs stay costs, the others stand at what was asked for."""
+        asked = request.fidelity.level
+        return {metric: level if level == "cost" else asked for metric, level in self._config.metrics.items()}
 
     def _outcome(self, request: Request, answer: Answer) -> Outcome:
         if answer.error is not None:
@@ -136,7 +141,7 @@ class ExternalEvaluator(Evaluator):
                 fidelity=Fidelity(level=level, resources={} if level == "cost" else request.fidelity.resources),
                 context=dict(context),
             )
-            for metric, level in config.metrics.items()
+            for metric, level in self._levels(request).items()
         )
         return Outcome(request.evaluation_id, measurements, seconds=answer.seconds)
 

@@ -11,7 +11,7 @@ import sqlalchemy as sa
 
 from db import Lease, Store
 from nas.claims import Answer, Claim, Offer
-from nas.resources import Evaluation, EvaluationState, JobState
+from nas.resources import Evaluation, EvaluationState, Fidelity, JobState
 from searchspaces import Conflict, InvalidState, LeaseLost, NotFound, SpecError
 from tests.db.conftest import FakePlanner, claimed, finished, new_job, proposal, searching, settled_points
 
@@ -62,6 +62,14 @@ def test_a_claim_tells_everything_that_measuring_needs(store: Store, worker_id: 
     assert claim.space == {"name": "chain", "config": {"width": 2}}
     assert claim.metrics == {"accuracy": "full", "latency": "cost"}
     assert (claim.target, claim.worker, claim.attempt, claim.lease_seconds) == ("phone", "pixel-1", 1, 60.0)
+
+
+def test_a_claim_of_a_partial_measurement_says_what_it_may_spend(store: Store, worker_id: str) -> None:
+    lease = searching(store, worker_id)
+    rung = Fidelity(level="partial", resources={"epochs": 1.5})
+    asked = [proposal(0, level="partial").model_copy(update={"fidelity": rung}), proposal(0)]
+    lease.exchange.offer(offers_of(lease.journal.propose(asked)))
+    assert [claim.fidelity for claim in take(store, 2)] == [proposal.fidelity for proposal in asked]
 
 
 def test_claims_go_round_in_order_and_none_twice(store: Store, worker_id: str) -> None:

@@ -15,7 +15,7 @@ from nas.admission import admit
 from nas.claims import Answer, Claim
 from nas.evaluators import REGISTRY, EvaluationContext, Outcome, Request
 from nas.resources import EvaluationState, Fidelity, Job, JobState
-from nas.spec import JobSpec
+from nas.spec import JobSpec, Level
 from nas.testing._evaluators import Devices
 from nas.workbench import Workbench
 from searchspaces import LeaseLost, MeasurementError, SpecError
@@ -51,10 +51,10 @@ class Answering(Devices):
         return [a.model_copy(update=self.said) for a in super().collect(evaluation_ids)[: self.at_most]]
 
 
-def measured(devices: Devices, number: int = 2, **context: object) -> list[Outcome]:
+def measured(devices: Devices, number: int = 2, *, level: Level = "full", **context: object) -> list[Outcome]:
     bench = Workbench(JobSpec.from_mapping(SPEC))
     architectures = [architecture for architecture, _ in zip(bench.space.iterate(), range(number), strict=False)]
-    fidelity = Fidelity(level="full", resources={"epochs": 3})
+    fidelity = Fidelity(level=level, resources={"epochs": 3})
     requests = [Request(f"eval_x_{i}", architecture, fidelity, i) for i, architecture in enumerate(architectures)]
     made = EvaluationContext(seed=0, exchange=devices, **context)  # type: ignore[arg-type]
     return list(REGISTRY["external"](SETTINGS, bench).evaluate(requests, made))
@@ -72,6 +72,15 @@ def test_an_answer_becomes_measurements_with_levels_units_and_context() -> None:
     assert (latency.metric, latency.fidelity.level, latency.fidelity.resources) == ("phone_latency", "cost", {})
     assert (latency.unit, latency.std, latency.context) == ("ms", 0.2, {"device": "phone", "os": "14"})
     assert outcome.seconds == 7.0
+
+
+def test_a_partial_request_is_offered_and_answered_as_partial_and_its_costs_as_costs() -> None:
+    devices = Answering()
+    outcomes = measured(devices, level="partial")
+    assert [offer.metrics for offer in devices.offered.values()] == 2 * [
+        {"accuracy": "partial", "phone_latency": "cost"}
+    ]
+    assert [[m.fidelity.level for m in outcome.measurements] for outcome in outcomes] == 2 * [["partial", "cost"]]
 
 
 def test_an_error_of_a_device_is_a_failure_with_its_reason() -> None:
@@ -209,6 +218,29 @@ def test_a_stopped_search_waits_no_longer_for_who_has_not_answered(service: Serv
     assert service.store.claim_evaluations(target="phone", worker="w") == []
     with pytest.raises(LeaseLost):
         service.answer([late])
+
+
+LADDER = {
+    "searcher": {"name": "ladder", "config": {"searcher": "random", "rungs": [1, 5], "keep": 2}},
+    "budget": {"evaluations": 6},
+    "batch": 2,
+}
+
+
+@pytest.mark.parametrize("service", [LADDER], indirect=True)
+def test_devices_measure_a_little_first_and_only_what_is_measured_in_full_is_on_the_front(service: Service) -> None:
+    asked: list[Claim] = []
+    for _ in range(3):
+        claims = service.claim(2)
+        service.answer(claims)
+        asked += claims
+    service.reaches(JobState.SUCCEEDED)
+    spent = {(claim.digest, claim.fidelity.level): claim.fidelity.resources["epochs"] for claim in asked}
+    full = {digest for digest, level in spent if level == "full"}
+    assert {spent[digest, "full"] for digest in full} == {5}
+    assert {epochs for (_, level), epochs in spent.items() if level == "partial"} == {1}
+    assert full
+    assert {point.digest for point in service.store.front(service.job_id).points} <= full
 
 
 CLUSTER = {"name": "external", "config": {"target": "cluster", "metrics": {"accuracy": "full"}}}
