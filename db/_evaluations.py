@@ -176,6 +176,8 @@ def _write_candidates(held: Held, ending: Sequence[tuple[Row, Settlement]]) -> N
         candidate["feasible"] &= settlement.state != EvaluationState.INFEASIBLE
         candidate["finished"] |= settlement.state == EvaluationState.FINISHED
         for m in settlement.measurements:
+            if m.fidelity.level == _PARTIAL:
+                continue  # of several rungs; the evaluations keep them apart
             values[row.digest, f"{m.metric}@{m.fidelity.level}"] = m.value
     number = incoming(candidates.c.number)
     update = {

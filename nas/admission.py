@@ -149,21 +149,47 @@ def _check_audit(spec: JobSpec) -> list[Violation]:
 
 
 def _check_lengths(spec: JobSpec) -> list[Violation]:
-    """A searcher that spends less on some asks for what the evaluator knows, where that is not everything."""
-    known, config = epochs_of(spec), _searcher_config(spec.searcher)
-    unknown = sorted(set(getattr(config, "rungs", ())) - set(known)) if known else []
-    if not unknown or getattr(config, "resource", _EPOCHS) != _EPOCHS:
-        return []
-    allowed = f"lengths of training that {spec.evaluator.name} knows here: {', '.join(f'{e:g}' for e in known)}"
-    return [Violation("searcher.config.rungs", ", ".join(f"{e:g}" for e in unknown), allowed)]
+    """A searcher that spends less on some asks for what the evaluator can spend, and in the end for all of it."""
+    found = []
+    for field, config in _searcher_configs(spec.searcher):
+        rungs = getattr(config, "rungs", ())
+        if not rungs:
+            continue
+        resource = str(getattr(config, "resource", _EPOCHS))
+        if resource not in _spends(registry("evaluators")[spec.evaluator.name]):
+            evaluators: Mapping[str, Plugin[Any]] = registry("evaluators")
+            able = [name for name, plugin in evaluators.items() if resource in _spends(plugin)]
+            allowed = f"an evaluator that can spend fewer {resource}: {', '.join(able)}"
+            found.append(Violation("evaluator", repr(spec.evaluator.name), allowed))
+            continue
+        known = epochs_of(spec) if resource == _EPOCHS else ()
+        unknown = sorted(set(rungs) - set(known)) if len(known) > 1 else []
+        if unknown:
+            given = ", ".join(f"{e:g}" for e in unknown)
+            allowed = f"lengths of training that {spec.evaluator.name} knows here: {', '.join(f'{e:g}' for e in known)}"
+            found.append(Violation(f"{field}.rungs", given, allowed))
+        elif known and rungs[-1] != known[-1]:
+            allowed = f"{known[-1]:g} as the last, which is what {spec.evaluator.name} spends in full"
+            found.append(Violation(f"{field}.rungs", f"{rungs[-1]:g}", allowed))
+    return found
 
 
-def _searcher_config(ref: PluginRef) -> Config | None:
-    """The settings of a searcher; None where they are wrong, which is said elsewhere."""
+def _spends(evaluator: Plugin[Any]) -> tuple[str, ...]:
+    """The resources of which an evaluator can be asked to spend less."""
+    named = evaluator.flags.get("spends", ())
+    return named if isinstance(named, tuple) else ()
+
+
+def _searcher_configs(ref: PluginRef, field: str = "searcher.config") -> Iterator[tuple[str, Config]]:
+    """The settings of a searcher and of those that it holds; those that are wrong are said elsewhere."""
     try:
-        return registry("searchers")[ref.name].configure(ref.config)
+        config = registry("searchers")[ref.name].configure(ref.config)
     except (UnknownPlugin, ConfigError):
-        return None
+        return
+    yield field, config
+    held = getattr(config, "searcher", None)
+    if isinstance(held, PluginRef):
+        yield from _searcher_configs(held, f"{field}.searcher.config")
 
 
 def _check_scoring(spec: JobSpec) -> list[Violation]:
@@ -185,12 +211,10 @@ def _check_scoring(spec: JobSpec) -> list[Violation]:
 
 def _chooses_from_pool(ref: PluginRef) -> bool:
     """Whether a searcher, or one that it holds, chooses from a pool; one that is wrong is refused elsewhere."""
-    config = _searcher_config(ref)
-    if config is None:
+    if ref.name not in registry("searchers"):
         return False
-    held = getattr(config, "searcher", None)
-    is_so = bool(registry("searchers")[ref.name].flags.get("pool"))
-    return is_so or (isinstance(held, PluginRef) and _chooses_from_pool(held))
+    held = [getattr(config, "searcher", None) for _, config in _searcher_configs(ref)]
+    return any(registry("searchers")[r.name].flags.get("pool") for r in (ref, *held) if isinstance(r, PluginRef))
 
 
 def metric_levels(spec: JobSpec) -> dict[str, Level]:

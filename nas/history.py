@@ -13,6 +13,7 @@ from searchspaces import Architecture, SearchSpace
 
 _FULL = Fidelity(level="full")
 _PARTIAL = "partial"
+_ANY = ("cost", "proxy")  # levels whose values are the same whatever else is spent
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +122,7 @@ def record_of(evaluation: Evaluation, space: SearchSpace, objectives: Sequence[O
     """One evaluation as a searcher sees it."""
     measured = {f"{m.metric}@{m.fidelity.level}": m.value for m in evaluation.measurements}
     is_partial = evaluation.proposal.fidelity.level == _PARTIAL
-    keys = [f"{o.metric}@{_PARTIAL}" if is_partial and o.level != "cost" else o.key for o in objectives]
+    keys = [f"{o.metric}@{_PARTIAL}" if is_partial and o.level not in _ANY else o.key for o in objectives]
     known = all(key in measured for key in keys)
     has_values = known and evaluation.state in (EvaluationState.FINISHED, EvaluationState.INFEASIBLE)
     return Record(

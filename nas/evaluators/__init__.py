@@ -2,8 +2,9 @@
 
 A plug-in's `create(config, bench)` gives an `Evaluator`; `bench` is a `nas.workbench.Workbench`, which can be made
 anywhere from plain values and artifact ids. Flags: `level`, `metrics`, `needs_supernet`, `needs_data` (True unless it
-says otherwise), `reads_tables` (it looks up what lies in `$NAS_DATA`), `stateful` (shared weights: one owner, in
-order), `batched`, `resumable`, `waits` (True when others measure, and nobody knows how long that takes).
+says otherwise), `spends` (resources of which it can be asked to spend less, such as `epochs`), `reads_tables` (it looks
+up what lies in `$NAS_DATA`), `stateful` (shared weights: one owner, in order), `batched`, `resumable`, `waits` (True
+when others measure, and nobody knows how long that takes).
 
 Where that depends on its settings, its Config has methods instead: `offered_level(spec)`, `offered_metrics(spec)`,
 `offered_costs(spec, space)` (costs that it knows without measuring), `offered_space(spec, space)` (the part of the
@@ -50,7 +51,10 @@ def space_of(spec: JobSpec, space: SearchSpace) -> SearchSpace:
 
 
 def epochs_of(spec: JobSpec) -> tuple[float, ...]:
-    """The lengths of training that the job's evaluator knows; none: whatever is asked for."""
+    """The lengths of training that the job's evaluator can be asked for, what it spends in full last; none: any.
+
+    One alone: that is what it spends in full, and any that is shorter can be asked for.
+    """
     offered = getattr(_config(spec.evaluator), "offered_epochs", None)
     return cast("tuple[float, ...]", offered(spec)) if offered else ()
 

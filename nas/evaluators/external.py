@@ -165,6 +165,7 @@ PLUGIN = Plugin(
         "metrics": ("accuracy",),
         "needs_supernet": False,
         "needs_data": False,
+        "spends": ("epochs",),
         "stateful": False,
         "batched": True,
         "resumable": False,

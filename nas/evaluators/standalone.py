@@ -11,7 +11,7 @@ from pydantic import Field
 
 from nas.evaluators._evaluator import EvaluationContext, Evaluator, Outcome, Request
 from nas.resources import Fidelity, Measurement
-from nas.spec import Level, Training, digest_of
+from nas.spec import JobSpec, Level, Training, digest_of
 from nas.streams import stream_seed
 from searchspaces import Cancelled, Config, LeaseLost, MeasurementError, NASError, Plugin, StoreError
 
@@ -26,6 +26,10 @@ class StandaloneConfig(Config):
     training: Training = Field(
         Training(epochs=5), description="The training; a request may name other epochs in its fidelity's resources."
     )
+
+    def offered_epochs(self, spec: JobSpec) -> tuple[float, ...]:
+        """How long it trains in full."""
+        return (float(self.training.epochs),)
 
 
 class StandaloneEvaluator(Evaluator):
@@ -130,6 +134,7 @@ PLUGIN = Plugin(
         "level": "short",
         "metrics": ("accuracy", "loss"),
         "needs_supernet": False,
+        "spends": ("epochs",),
         "stateful": False,
         "batched": False,
         "resumable": True,

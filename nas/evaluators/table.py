@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import math
+import os
 from collections.abc import Iterator, Mapping, Sequence
-from functools import cached_property
+from functools import cached_property, lru_cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
@@ -51,7 +54,7 @@ class TableConfig(Config):
         if ref.name not in TABLES:
             raise ConfigError([Violation("table", repr(ref.name), f"one of {', '.join(TABLES)}")])
         try:
-            table = TABLES[ref.name](ref.config)
+            table = _opened(ref.name, json.dumps(ref.config, sort_keys=True), _stamps(ref))
         except ConfigError as error:
             found = [Violation(f"table.config.{v.field}", v.value, v.allowed) for v in error.violations]
             raise ConfigError(found) from error
@@ -80,8 +83,14 @@ class TableConfig(Config):
         return {**dict.fromkeys(table.costs, "cost"), **dict.fromkeys([*measured, *timed], level)}
 
     def offered_epochs(self, spec: JobSpec) -> tuple[float, ...]:
-        """The lengths of training that can be looked up, where anybody says them."""
-        return tuple(epochs for epochs in self.opened(spec).epochs if epochs)
+        """The lengths of training that can be looked up, where anybody says them; its own is the last that counts."""
+        table = self.opened(spec)
+        own = self.epochs or table.epochs[-1]
+        return tuple(epochs for epochs in table.epochs if 0 < epochs <= own and self._has_runs(table, epochs))
+
+    def _has_runs(self, table: Table, epochs: float) -> bool:
+        """Whether what is known after so many epochs is known as the setting `noise` wants it."""
+        return self.noise == "mean" or all(s.runs is not None for s in self.looked_up(table, epochs).values())
 
     def offered_costs(self, spec: JobSpec, space: SearchSpace) -> dict[str, Cost]:
         """The costs that the table knows."""
@@ -91,6 +100,22 @@ class TableConfig(Config):
     def offered_space(self, spec: JobSpec, space: SearchSpace) -> SearchSpace:
         """The architectures that can be looked up."""
         return self.opened(spec).within(space)
+
+
+@lru_cache(maxsize=4)
+def _opened(name: str, config: str, stamps: tuple[tuple[str, int, int], ...]) -> Table:
+    """A table, built once while its files do not change."""
+    return TABLES[name](json.loads(config))
+
+
+def _stamps(ref: PluginRef) -> tuple[tuple[str, int, int], ...]:
+    """When the files of a table last changed, and how large they are; of those that are there."""
+    names, given = TABLES[ref.name].flags["files"], ref.config.get("path")
+    files = [Path(str(given))] if given else []
+    folder = files[0] if files and files[0].is_dir() else Path(os.environ.get("NAS_DATA", ""))
+    files += [folder / name for name in names] if isinstance(names, tuple) else []
+    found = [(file, file.stat()) for file in files if file.is_file()]
+    return tuple((str(file), status.st_mtime_ns, status.st_size) for file, status in found)
 
 
 def _table_of(space: PluginRef) -> PluginRef:
@@ -152,10 +177,16 @@ class TableEvaluator(Evaluator):
             known = ", ".join(f"{known:g}" for known in table.epochs)
             raise MeasurementError(f"{table.name} knows nothing after {epochs:g} epochs; it knows {known}.")
         fidelity = Fidelity(level=request.fidelity.level, resources={"epochs": epochs} if epochs else {})
-        values = {metric: (series.unit, self._value(series, row, request, seed)) for metric, series in found.items()}
-        clocks = [series.seconds[row] for series in found.values() if series.seconds is not None]
-        if clocks:
-            values[_SECONDS] = ("s", float(clocks[0]))
+        looked_up = {metric: (s.unit, self._value(s, row, request, seed)) for metric, s in found.items()}
+        values = {metric: (unit, value) for metric, (unit, value) in looked_up.items() if value is not None}
+        missing = (self._asked & found.keys()) - values.keys()
+        if missing or not values:
+            lacking = ", ".join(sorted(missing or found))
+            what = f"run {request.replicate + 1}" if self._config.noise == "run" else lacking
+            raise MeasurementError(f"{table.name} has no {what} of {request.architecture.text}.")
+        clocks = [float(series.seconds[row]) for series in found.values() if series.seconds is not None]
+        if clocks and math.isfinite(clocks[0]):
+            values[_SECONDS] = ("s", clocks[0])
         context: Mapping[str, str | int | float | bool] = {
             "table": table.name,
             "digest": table.digest[:16],
@@ -166,17 +197,19 @@ class TableEvaluator(Evaluator):
             for metric, (unit, value) in values.items()
         )
 
-    def _value(self, series: Series, row: int, request: Request, seed: int) -> float:
+    @cached_property
+    def _asked(self) -> set[str]:
+        """What an objective or a constraint names: an architecture without it is not measured."""
+        spec = self._bench.spec
+        return {*spec.objectives, *(bound.metric for bound in spec.bounds())}
+
+    def _value(self, series: Series, row: int, request: Request, seed: int) -> float | None:
+        """The mean, or a single run; None where it is not known."""
         if self._config.noise == "mean":
-            value: float | None = float(series.mean[row])
-        else:
-            order = stream(seed, "table", request.architecture.digest).permutation(series.num_runs(row))
-            known = request.replicate < len(order)
-            value = series.of_run(row, int(order[request.replicate])) if known else None
-        if value is None or not math.isfinite(value):
-            what = f"run {request.replicate + 1}" if self._config.noise == "run" else "measurement"
-            raise MeasurementError(f"{self._table.name} has no {what} of {request.architecture.text}.")
-        return value
+            mean = float(series.mean[row])
+            return mean if math.isfinite(mean) else None
+        order = stream(seed, "table", request.architecture.digest).permutation(series.num_runs(row))
+        return series.of_run(row, int(order[request.replicate])) if request.replicate < len(order) else None
 
 
 PLUGIN = Plugin(
@@ -190,6 +223,7 @@ PLUGIN = Plugin(
         "metrics": ("accuracy",),
         "needs_supernet": False,
         "needs_data": False,
+        "spends": ("epochs",),
         "reads_tables": True,
         "stateful": False,
         "batched": False,

@@ -41,12 +41,16 @@ class FollowingSearcher(Searcher):
 
     def follow(self, history: History) -> None:
         """Take in what is new in `history`; all of it when it is another one."""
-        if history is not self._history:
-            self._history, self._cursor = history, 0
-            self.forget()
+        self.attend(history)
         for record in history.since(self._cursor):
             self.learn(record, history.loss(record))
         self._cursor = len(history)
+
+    def attend(self, history: History) -> None:
+        """Forget what another history said."""
+        if history is not self._history:
+            self._history, self._cursor = history, 0
+            self.forget()
 
 
 def is_comparable(record: Record) -> bool:

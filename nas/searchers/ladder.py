@@ -14,7 +14,7 @@ from pydantic import Field, field_validator
 from nas.history import History, Record
 from nas.resources import EvaluationState, Fidelity, Objective, Proposal
 from nas.scoring import Scores
-from nas.searchers import Searcher, make_searcher
+from nas.searchers import REGISTRY, Searcher, make_searcher
 from nas.searchers._following import Floats, FollowingSearcher, places
 from nas.searchers._wrapping import SearcherRef
 from nas.spec import Level, PluginRef
@@ -48,6 +48,14 @@ class LadderConfig(Config):
         description="Measurements from which on the searcher learns from a rung: the highest that has so many.",
     )
 
+    @field_validator("searcher")
+    @classmethod
+    def _asks_once(cls, searcher: PluginRef) -> PluginRef:
+        plugin = REGISTRY[searcher.name]
+        if plugin.flags.get("replicates") or getattr(plugin.configure(searcher.config), "rungs", ()):
+            raise ValueError("a searcher that measures nothing twice and has no rungs of its own")
+        return searcher
+
     @field_validator("rungs")
     @classmethod
     def _go_up(cls, rungs: tuple[float, ...]) -> tuple[float, ...]:
@@ -65,28 +73,32 @@ class _Rung:
         self.finished: dict[str, list[Record]] = defaultdict(list)
         self.num_begun: Counter[str] = Counter()
         self.num_settled: Counter[str] = Counter()
+        self.num_finished = 0
         self._numbers: dict[int, int] = {}
-
-    @property
-    def num_finished(self) -> int:
-        """How many measurements may be compared."""
-        return sum(map(len, self.finished.values()))
+        self._ranked: dict[str, tuple[int, list[Record]]] = {}
 
     def begin(self, record: Record) -> None:
-        """Take in what was proposed here."""
-        if record.number not in self._numbers:
-            self._numbers[record.number] = len(self._numbers)
-            self.begun.add(record.architecture.digest)
-            self.num_begun[record.group] += 1
-            self.view.add(replace(self._seen(record), state=EvaluationState.PENDING, values=None))
+        """Take in what was proposed here, in the order in which it was."""
+        self._numbers[record.number] = len(self._numbers)
+        self.begun.add(record.architecture.digest)
+        self.num_begun[record.group] += 1
+        self.view.add(replace(self._seen(record), state=EvaluationState.PENDING, values=None))
 
     def settle(self, record: Record) -> None:
         """Take in what came of it."""
-        self.begin(record)
         self.num_settled[record.group] += 1
         if record.state is EvaluationState.FINISHED and record.values is not None:
             self.finished[record.group].append(record)
+            self.num_finished += 1
         self.view.add(self._seen(record))
+
+    def best(self, group: str, share: int) -> list[Record]:
+        """One of `share` of a group's measurements, the best first; ranked anew only when there are more of them."""
+        records = self.finished[group]
+        if self._ranked.get(group, (0, []))[0] != len(records):
+            order = np.argsort(places(self.view, records), kind="stable")
+            self._ranked[group] = (len(records), [records[i] for i in order[: len(records) // share]])
+        return self._ranked[group][1]
 
     def _seen(self, record: Record) -> Record:
         return replace(record, number=self._numbers[record.number], fidelity=Fidelity(level="full"))
@@ -117,21 +129,24 @@ class Ladder(FollowingSearcher):
     def forget(self) -> None:
         self._rungs = [_Rung(self.objectives) for _ in self.config.rungs]
         self._held = {}
+        self._known: set[int] = set()
 
     def learn(self, record: Record, loss: Floats | None) -> None:
-        self._note(record)
         self._rungs[self._rung_of(record)].settle(record)
 
     def ask(self, history: History, n: int, rng: Rng) -> list[Proposal]:
         """Promotions first, then new architectures; see `Searcher.ask`."""
-        self.follow(history)
-        for record in sorted(history.pending.values(), key=lambda record: record.number):
+        self.attend(history)
+        asked = (*history.since(self._cursor), *history.pending.values())
+        for record in sorted((r for r in asked if r.number not in self._known), key=lambda record: record.number):
+            self._known.add(record.number)
             self._note(record)
             self._rungs[self._rung_of(record)].begin(record)
-        found = list(islice(self._promotions(history), n))
+        self.follow(history)
+        found = list(islice(self._promotions(), n))
         found += self._new(n - len(found), rng)
         if not found and n > 0 and not history.pending:  # nothing is left that could fill the last bracket
-            found = list(islice(self._promotions(history, is_last=True), n))
+            found = list(islice(self._promotions(is_last=True), n))
         return found
 
     def _rung_of(self, record: Record) -> int:
@@ -145,15 +160,14 @@ class Ladder(FollowingSearcher):
 
     # --- up the ladder -----------------------------------------------------------------------------------------------
 
-    def _promotions(self, history: History, *, is_last: bool = False) -> Iterator[Proposal]:
+    def _promotions(self, *, is_last: bool = False) -> Iterator[Proposal]:
         """What may go up, from the highest rungs first, and from each the best first."""
         for low in reversed(range(len(self._rungs) - 1)):
             rung, above = self._rungs[low], self._rungs[low + 1]
-            for group, records in rung.finished.items():
+            for group in rung.finished:
                 if self._by_bracket and not self._is_complete(group, low, is_last=is_last):
                     continue
-                best = np.argsort(places(history, records), kind="stable")[: len(records) // self.config.keep]
-                for record in (records[i] for i in best):
+                for record in rung.best(group, self.config.keep):
                     if record.architecture.digest not in above.begun:
                         yield self._promotion(record, low + 1)
 

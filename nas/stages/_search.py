@@ -121,7 +121,7 @@ class Search:
         wanted = min(self.context.spec.batch, budget - self.num_evaluated)
         rng = stream(self.context.spec.seed, "searcher", self.history.num_proposals)
         proposals = [
-            proposal if proposal.fidelity.resources else proposal.model_copy(update={"fidelity": self.fidelity})
+            proposal.model_copy(update={"fidelity": self.meant(proposal.fidelity)})
             for proposal in self.searcher.ask(self.history, wanted, rng)
         ]
         if not proposals:
@@ -132,6 +132,12 @@ class Search:
         self.history.extend(evaluations, self.context.bench.space)
         self.measure(evaluations)
         return None
+
+    def meant(self, asked: Fidelity) -> Fidelity:
+        """What a searcher's fidelity is in this job: partial, or all that its evaluator gives."""
+        if asked.level == "partial":
+            return asked
+        return self.fidelity.model_copy(update={"resources": asked.resources})
 
     def take_up_pending(self) -> None:
         """Measure first what an earlier owner proposed and did not settle."""
@@ -158,7 +164,7 @@ class Search:
         feasible = [
             e for e in evaluations if not priced[e.evaluation_id].error and not priced[e.evaluation_id].violation
         ]
-        asked = {e.evaluation_id: self.context.bench.space.parse(e.proposal.text) for e in feasible}
+        asked = {e.evaluation_id: e for e in feasible}
         for outcome in self.outcomes(feasible):
             settlements.append(self.settlement(outcome, priced[outcome.evaluation_id], asked[outcome.evaluation_id]))
             if time.monotonic() - told >= _SETTLE_SECONDS:
@@ -194,12 +200,15 @@ class Search:
             return True
         return self.num_evaluated > 0 and (self.context.must_end() or self.context.out_of_time())
 
-    def settlement(self, outcome: Outcome, price: Price, architecture: Architecture) -> Settlement:
+    def settlement(self, outcome: Outcome, price: Price, evaluation: Evaluation) -> Settlement:
         """An outcome with its costs and proxies, held against the constraints on what was measured."""
-        scored = () if outcome.error else self.scored(architecture)
+        scored = () if outcome.error else self.scored(self.context.bench.space.parse(evaluation.proposal.text))
         measurements = (*price.measurements, *outcome.measurements, *scored)
         wanted = self.needed_proxies - {m.metric for m in measurements}
         error = outcome.error or (f"{', '.join(sorted(wanted))} is not defined for this network" if wanted else None)
+        wrong = {m.fidelity.level for m in outcome.measurements} - {"cost", "proxy", evaluation.proposal.fidelity.level}
+        if wrong:
+            error = f"asked for {evaluation.proposal.fidelity.level}, measured at {', '.join(sorted(wrong))}"
         final = [m for m in outcome.measurements if m.fidelity.level != "partial"]  # bounds are on what is meant to be
         violation = self.pricing.violation((*final, *scored))
         state = EvaluationState.INFEASIBLE if violation > 0 else EvaluationState.FINISHED

@@ -119,6 +119,29 @@ def test_the_held_searcher_learns_from_the_highest_rung_with_enough(monkeypatch:
     assert all(own >= 10 and all(below >= own for below in cheaper) for own, cheaper in seen if cheaper)
 
 
+@pytest.mark.parametrize("held", ["tpe", "regularized_evolution", {"name": "gp_its", "config": {"samples": 40}}])
+def test_a_fresh_ladder_proposes_the_same_whatever_the_order_in_which_workers_finish(held: object) -> None:
+    searcher, asked = ladder(searcher=held, labels=12), 0
+    run = simulate(searcher, worth, evaluations=60, workers=4, seed=3)
+    history = History((ACCURACY,))
+    finished = {r.number: place for place, r in enumerate(run.history.settled)}
+    records = {r.number: r for r in run.history.settled}
+    old = ladder(searcher=held, labels=12)
+    for number in range(4, 56):  # by turns: one more is proposed, one more finishes
+        for one in range(asked, number):
+            pending = records[one]
+            history.add(Record(one, pending.architecture, EvaluationState.PENDING, None, fidelity=pending.fidelity))
+        asked = number
+        done = run.history.settled[len(history)]
+        if done.number < number:
+            history.add(done)
+        again = History((ACCURACY,))
+        for one in (*history.settled, *history.pending.values()):
+            again.add(one)
+        fresh = ladder(searcher=held, labels=12)
+        assert old.ask(history, 2, stream(7, number)) == fresh.ask(again, 2, stream(7, number)), finished[number]
+
+
 def record(number: int, text: str, epochs: float, value: float) -> Record:
     level: Any = "full" if epochs == RUNGS[-1] else "partial"
     return Record(
@@ -175,8 +198,8 @@ def test_a_predictor_across_fidelities_is_told_of_the_rungs_below(monkeypatch: p
 
 @pytest.mark.slow
 def test_at_equal_time_the_ladder_finds_better_fronts_on_nasbench201(data_folder: Path) -> None:
-    # Four simulated workers, the time of 40 full trainings; evolution alone 1.173 +- .03 of hypervolume against 1.195 +-
-    # .02 on the ladder over 5 seeds; random 1.097 against 1.111. Asked for here: better in the mean of 5 seeds of both.
+    # Four simulated workers, the time of 40 full trainings; over 5 seeds evolution alone has a hypervolume of 1.173, on
+    # the ladder 1.195; random 1.097 and 1.111. Asked for here: better in the mean of 5 seeds of both.
     from nas.pareto import hypervolume
 
     table = TABLES["nasbench201"]()

@@ -34,6 +34,7 @@ SPEC: dict[str, Any] = {
     "budget": {"evaluations": 40},
 }
 AT_12 = {"name": "table", "config": {"epochs": 12}}
+UNKNOWN_RUNGS = {"rungs": [5, 108]}
 LADDER = {"name": "ladder", "config": {"rungs": [12, 200], "searcher": "regularized_evolution"}}
 
 
@@ -140,7 +141,7 @@ def test_a_ladder_measures_many_briefly_and_only_whole_trainings_are_on_the_fron
     for point in points:
         row = table.row(table.space.parse(point.text))
         assert point.values["accuracy@full"] == table.measured["accuracy"][200.0].mean[row]
-        assert point.values["accuracy@partial"] == table.measured["accuracy"][12.0].mean[row]
+        assert "accuracy@partial" not in point.values  # of several rungs: the evaluations keep them apart
     measured = {c.text: c.values for c in found.store.candidates(found.job_id, page_size=100).items}
     assert sum("accuracy@full" in values for values in measured.values()) == len(whole)
 
@@ -377,3 +378,57 @@ def test_the_specs_of_the_documentation_are_admitted(
     for block in (*blocks("tables.md", "yaml"), *blocks("searchers.md", "yaml")):
         spec, _ = admit(yaml.safe_load(block), datasets={})
         refuse_impossible(spec)
+
+
+def test_a_metric_that_nobody_asked_for_may_be_missing(run: Callable[..., Ran], tmp_path: Path) -> None:
+    columns = {
+        "decision.a": [1, 2, 3, 4],
+        "accuracy@5": [0.1, 0.2, 0.3, np.nan],
+        "f1@5": [np.nan, 0.2, np.nan, 0.4],
+        "seconds@5": [1.0, np.nan, 3.0, 4.0],
+    }
+    pd.DataFrame(columns).to_csv(tmp_path / "mine.csv", index=False)
+    space = {"name": "options", "config": {"file": str(tmp_path / "mine.csv")}}
+    found = run(space=space, objectives={"accuracy": "max"}, searcher="grid", budget={"evaluations": 4})
+    by_text = {e.proposal.text: e for e in found.evaluations()}
+    values = {text: {m.metric: m.value for m in e.measurements} for text, e in by_text.items()}
+    assert values["a=1"] == {"accuracy": 0.1, "train_seconds": 1.0}
+    assert values["a=2"] == {"accuracy": 0.2, "f1": 0.2}
+    assert by_text["a=4"].error == "mine has no accuracy of a=4."
+
+
+@pytest.mark.parametrize(
+    ("changed", "field", "complaint"),
+    [
+        ({"searcher": {"name": "ladder", "config": {"rungs": [4, 12]}}}, "searcher.config.rungs", "108 as the last"),
+        (
+            {
+                "searcher": {
+                    "name": "assisted",
+                    "config": {"searcher": {"name": "ladder", "config": {"rungs": [5, 108]}}},
+                }
+            },
+            "searcher.config.searcher.config.rungs",
+            "lengths of training that table knows here: 4, 12, 36, 108",
+        ),
+        (
+            {"evaluator": "proxy", "dataset": "digits", "objectives": {"score": "max"}, "searcher": "ladder"},
+            "evaluator",
+            "an evaluator that can spend fewer epochs: external, standalone, table",
+        ),
+        (
+            {"searcher": {"name": "ladder", "config": {"searcher": "emars"}}},
+            "searcher.config.searcher",
+            "measures nothing twice",
+        ),
+    ],
+)
+def test_a_ladder_that_cannot_work_is_refused(
+    changed: dict[str, object], field: str, complaint: str, data_folder: Path
+) -> None:
+    space = "nasbench201" if "dataset" in changed else "nasbench101"
+    base = {"space": space, "evaluator": "table", "objectives": {"accuracy": "max"}}
+    with pytest.raises(SpecError) as caught:
+        admit(base | changed, datasets={})
+    assert [violation.field for violation in caught.value.violations] == [field]
+    assert complaint in caught.value.violations[0].allowed
