@@ -304,19 +304,45 @@ class SearchSpace(ABC):
 
     def iterate(self) -> Iterator[Architecture]:
         """Every architecture once, in the order of the decisions (the last one changes fastest)."""
-        yield from self._iterate({})
+        options: dict[str, str] = {}
+        untried: list[tuple[str, Iterator[str]]] = []
+        while True:
+            if (decision := self.next_decision(options)) is None:
+                yield self._make(options)
+            else:
+                untried.append((decision.name, iter(decision.options)))
+            while untried:  # the last decision that has another option takes it
+                name, others = untried[-1]
+                options.pop(name, None)
+                if (option := next(others, None)) is not None:
+                    options[name] = option
+                    break
+                untried.pop()
+            else:
+                return
 
     def size(self) -> int:
         """How many architectures there are."""
-        return math.prod(self._choices(decision) for decision in self.decisions if decision.active_if is None)
+        ways: dict[str, int] = {}  # of an active decision and all that it activates; later ones are known first
+        opened: dict[str, list[Decision]] = {decision.name: [] for decision in self.decisions}
+        for decision in reversed(self.decisions):
+            below = dict.fromkeys(decision.options, 1)
+            for child, needed in ((d, d.active_if[1]) for d in opened[decision.name] if d.active_if):
+                below |= {option: below[option] * ways[child.name] for option in needed if option in below}
+            ways[decision.name] = sum(below.values())
+            if decision.active_if is not None:
+                opened[decision.active_if[0]].append(decision)
+        return math.prod(ways[decision.name] for decision in self.decisions if decision.active_if is None)
 
     def is_always_active(self, decision: Decision) -> bool:
         """Whether every architecture has this decision; only then do its partitions have no architecture in common."""
-        if decision.active_if is None:
-            return True
-        name, needed = decision.active_if
-        parent = next(d for d in self.decisions if d.name == name)
-        return set(parent.options) <= needed and self.is_always_active(parent)
+        named = {d.name: d for d in self.decisions}
+        while decision.active_if is not None:
+            name, needed = decision.active_if
+            if not set(named[name].options) <= needed:
+                return False
+            decision = named[name]
+        return True
 
     def partition(self, decision: str, groups: Sequence[Sequence[str]]) -> list[SearchSpace]:
         """Sub-spaces in which `decision` is restricted to one of `groups` each.
@@ -371,14 +397,6 @@ class SearchSpace(ABC):
 
     # --- inside ------------------------------------------------------------------------------------------------------
 
-    def _choices(self, decision: Decision) -> int:
-        """How many ways there are to choose an active decision and all that then become active."""
-        opened = [(d, d.active_if[1]) for d in self.decisions if d.active_if and d.active_if[0] == decision.name]
-        return sum(
-            math.prod(self._choices(child) for child, needed in opened if option in needed)
-            for option in decision.options
-        )
-
     def _with_option(self, place: int) -> Architecture:
         """The architecture with the option in this place of every active decision."""
         options: dict[str, str] = {}
@@ -397,14 +415,6 @@ class SearchSpace(ABC):
                 drawn = 0 if rng is None or decision.name in options else int(rng.integers(len(decision.options)))
                 complete[decision.name] = options.get(decision.name, decision.options[drawn])
         return self._make(complete)
-
-    def _iterate(self, prefix: dict[str, str]) -> Iterator[Architecture]:
-        decision = self.next_decision(prefix)
-        if decision is None:
-            yield self._make(prefix)
-            return
-        for option in decision.options:
-            yield from self._iterate({**prefix, decision.name: option})
 
     def _restricted(self, decision: Decision, options: Sequence[str]) -> SearchSpace:
         kept = [i for i, option in enumerate(decision.options) if option in options]

@@ -6,6 +6,7 @@ import hashlib
 from collections import Counter
 from collections.abc import Mapping
 from functools import cached_property
+from itertools import islice
 
 import numpy as np
 import pytest
@@ -171,3 +172,30 @@ def test_architectures_are_equal_by_text_and_say_their_digest_and_options() -> N
 def test_a_config_is_frozen_and_refuses_unknown_keys() -> None:
     assert Config.model_config["frozen"] is True
     assert Config.model_config["extra"] == "forbid"
+
+
+@pytest.mark.parametrize(("num", "size"), [(3, 2**3), (60, 2**60), (1_000, 2**1_000)])
+def test_a_chain_of_decisions_that_open_each_other_is_counted_and_walked_at_once(num: int, size: int) -> None:
+    decisions: dict[str, object] = {"d0": ["a", "b"]}
+    for i in range(1, num):
+        decisions[f"d{i}"] = {"options": ["a", "b"], "when": {f"d{i - 1}": ["a", "b"]}}
+    space = REGISTRY["options"]({"decisions": decisions})
+    assert space.size() == size
+    assert space.is_always_active(space.decisions[-1])
+    first, second = islice(space.iterate(), 2)
+    assert (first[f"d{num - 1}"], second[f"d{num - 1}"]) == ("a", "b")
+    assert first.options[:-1] == second.options[:-1]
+
+
+@pytest.mark.parametrize(("deep", "size"), [(["2"], 1 + 3 + 3), (["2", "3"], 1 + 3 + 3 * 3)])
+def test_branches_of_conditional_decisions_are_counted_as_they_are_iterated(deep: list[str], size: int) -> None:
+    decisions = {
+        "depth": ["1", "2", "3"],
+        "second": {"options": ["a", "b"], "when": {"depth": deep}},
+        "third": {"options": ["c", "d", "e"], "when": {"depth": ["3"]}},
+        "inner": {"options": ["f", "g"], "when": {"second": ["b"]}},
+    }
+    space = REGISTRY["options"]({"decisions": decisions})
+    texts = [architecture.text for architecture in space.iterate()]
+    assert len(set(texts)) == len(texts) == space.size() == size
+    assert all(space.parse(text).text == text for text in texts)
