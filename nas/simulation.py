@@ -71,18 +71,18 @@ def simulate(
         batch: proposals asked for at a time.
         workers: how many measure at once, each taking new work as soon as it is free (asynchronously); None: a batch is
             measured whole, by as many workers as it has members, before the next is asked for.
-        seconds: simulated time after which no more is begun.
+        seconds: simulated time after which no more is begun; what was proposed by then and is not begun stays pending.
         until: asked after every finished measurement; True ends the search.
     """
     run = Simulation(History(searcher.objectives))
     history, clock, running = run.history, 0.0, list[tuple[float, int, Record]]()
     waiting: list[tuple[Record, float]] = []
     while True:
-        room = batch if workers is None else workers - len(running)
+        room, is_late = batch if workers is None else workers - len(running), seconds is not None and clock >= seconds
         may_ask = not running if workers is None else room > 0
         while may_ask and not run.reason and len(waiting) < room:
             left = evaluations - history.num_proposals
-            if left <= 0 or (seconds is not None and clock >= seconds):
+            if left <= 0 or is_late:
                 run.reason = "evaluations spent" if left <= 0 else "time spent"
                 break
             asked = searcher.ask(history, min(batch, left), stream(seed, "searcher", history.num_proposals))
@@ -90,6 +90,8 @@ def simulate(
                 run.reason = "" if running or waiting else "nothing left to propose"
                 break
             waiting += [_begin(searcher, history, made, measure) for made in asked]
+        if waiting and is_late:
+            waiting, run.reason = [], "time spent"
         for record, cost in waiting[:room] if may_ask else ():
             heapq.heappush(running, (clock + cost, record.number, record))
         waiting = waiting[room:] if may_ask else waiting
