@@ -74,7 +74,7 @@ class Outlook:
         self._given = encoder
         self.config, self.space, self.objectives = config, space, tuple(objectives)
         self.scores = scores or Scores(space)
-        self._fitted: dict[int, tuple[tuple[int, ...], Predictor]] = {}
+        self._fitted: dict[int, tuple[History, tuple[int, ...], Predictor]] = {}
 
     def losses(self, history: History, architectures: Sequence[Architecture], rng: Rng | None = None) -> Floats:
         """`architectures x objectives`, less is better, each column in units of its own.
@@ -153,11 +153,13 @@ class Outlook:
             return None
         below = [[r for r in cheaper.settled if _is_finished(r)] for cheaper in self._cheaper(history, number)]
         sizes = [self._size(len(records)) for records in below]
-        key = (id(history), size, *sizes)
-        if number not in self._fitted or self._fitted[number][0] != key:
-            lower = [self._newest(records, held) for records, held in zip(below, sizes, strict=True) if held]
-            self._fitted[number] = (key, self._fit(number, self._newest(known, size), value, lower))
-        return self._fitted[number][1]
+        key, kept = (size, *sizes), self._fitted.get(number)
+        if kept is not None and kept[0] is history and kept[1] == key:
+            return kept[2]
+        lower = [self._newest(records, held) for records, held in zip(below, sizes, strict=True) if held]
+        predictor = self._fit(number, self._newest(known, size), value, lower)
+        self._fitted[number] = (history, key, predictor)
+        return predictor
 
     def _cheaper(self, history: History, number: int) -> tuple[History, ...]:
         """What a predictor of an objective may learn from beside the history itself."""

@@ -54,7 +54,7 @@ class Weaknas(Searcher):
         super().__init__(space, objectives)
         self.config = config
         self.outlook = Outlook(config, space, objectives, scores, encoder_of(space))
-        self._kept: tuple[tuple[int, ...], Floats] | None = None
+        self._kept: tuple[History, tuple[int, ...], Floats] | None = None
 
     def ask(self, history: History, n: int, rng: Rng) -> list[Proposal]:
         """Up to `n` new architectures; see `Searcher.ask`."""
@@ -72,10 +72,10 @@ class Weaknas(Searcher):
 
     def _expected(self, history: History) -> Floats:
         """Of all that is ranked; kept until the predictor is fitted anew."""
-        key = (id(history), self.outlook.num_learned(history), *map(len, history.cheaper))
-        if self._kept is None or self._kept[0] != key:
-            self._kept = key, self.outlook.expected(history, self._ranked)
-        return self._kept[1]
+        key = (self.outlook.num_learned(history), *map(len, history.cheaper))
+        if self._kept is None or self._kept[0] is not history or self._kept[1] != key:
+            self._kept = history, key, self.outlook.expected(history, self._ranked)
+        return self._kept[2]
 
     @cached_property
     def _ranked(self) -> list[Architecture]:

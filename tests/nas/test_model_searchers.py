@@ -14,7 +14,7 @@ from nas.resources import EvaluationState, Objective
 from nas.scoring import Scores
 from nas.searchers import REGISTRY, Searcher
 from nas.searchers._candidates import Candidates, CandidatesConfig, smallest
-from nas.searchers._outlook import by_rank, pushed_back
+from nas.searchers._outlook import Outlook, OutlookConfig, by_rank, pushed_back
 from nas.searchers._posterior import Distances, Posterior, Shape, encoder_of
 from nas.simulation import Measured, simulate
 from nas.streams import stream
@@ -43,6 +43,39 @@ def history(count: int, violation: float = 0.0) -> History:
     for number in range(count):
         found.add(record(number, SPACE.sample(stream(0, number)), violation * (number + 1)))
     return found
+
+
+def reborn(address: int) -> History:
+    """A new history at an address that another one had, where Python gives it."""
+    tried = [History(ACCURACY)]
+    while id(tried[-1]) != address and len(tried) < 1_000:
+        tried.append(History(ACCURACY))
+    return tried[-1]
+
+
+def seeded(seed: int, found: History) -> History:
+    for number in range(12):
+        rng = stream(seed, number)
+        found.add(Record(number, SPACE.sample(rng), EvaluationState.FINISHED, (rng.random(),)))
+    return found
+
+
+def test_what_was_learned_of_a_history_is_not_taken_for_another_at_its_place() -> None:
+    asked = [SPACE.sample(stream(9, number)) for number in range(20)]
+    config = REGISTRY["weaknas"].configure({"predictor": "ridge", "labels": 10})
+    assert isinstance(config, OutlookConfig)
+    outlooks = [Outlook(config, SPACE, ACCURACY, None, encoder_of(SPACE)) for _ in range(2)]
+    searchers = [REGISTRY["weaknas"].create(config, SPACE, ACCURACY) for _ in range(2)]
+    first = seeded(1, History(ACCURACY))
+    outlooks[0].expected(first, asked)
+    searchers[0].ask(first, 4, stream(0))
+    place = id(first)
+    del first
+    second = seeded(2, reborn(place))
+    used, fresh = (outlook.expected(second, asked) for outlook in outlooks)
+    assert np.array_equal(used, fresh)
+    proposed = [[made.text for made in searcher.ask(second, 4, stream(0))] for searcher in searchers]
+    assert proposed[0] == proposed[1]
 
 
 # --- candidates ------------------------------------------------------------------------------------------------------
