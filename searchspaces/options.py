@@ -13,6 +13,7 @@ Or the columns of your table say it: `file: mine.parquet`, see `searchspaces/tab
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, cast
 
@@ -28,14 +29,21 @@ if TYPE_CHECKING:
     import networkx
 
 _EXAMPLE = {"depth": ["1", "2", "3"], "width": ["16", "32", "64"]}
-_RESERVED = "=,"
+_OPTION = r"^[^=,]+$"
+_LONGEST = 200
+OPTION_RULE = f"a text of 1 to {_LONGEST} characters without = and ,"
 
 
 def _text(value: object) -> object:
     return str(value) if isinstance(value, int | float) and not isinstance(value, bool) else value
 
 
-Option = Annotated[str, BeforeValidator(_text), Field(min_length=1, max_length=200, pattern=rf"^[^{_RESERVED}]+$")]
+Option = Annotated[str, BeforeValidator(_text), Field(min_length=1, max_length=_LONGEST, pattern=_OPTION)]
+
+
+def is_option(text: str) -> bool:
+    """Whether a decision or an option may be written so."""
+    return len(text) <= _LONGEST and re.match(_OPTION, text) is not None
 
 
 class Choices(Config):

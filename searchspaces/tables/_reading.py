@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import zlib
 from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from pathlib import Path
@@ -15,9 +16,10 @@ import numpy.typing as npt
 from searchspaces._errors import DataError
 from searchspaces._files import data_file
 from searchspaces._space import Decision
+from searchspaces.options import OPTION_RULE, is_option
 
 Array = npt.NDArray[Any]
-DECISION = "decision."
+ARCHITECTURE, DECISION = "architecture", "decision."
 
 
 class Archive(Mapping[str, Array]):
@@ -68,9 +70,27 @@ def _read(file: Path, changed: int, size: int) -> Archive:
     content = file.read_bytes()
     try:
         columns = _arrays(file) if file.suffix == ".npz" else _frame(file)
-    except (OSError, ValueError, KeyError, BadZipFile, ImportError) as error:
+    except (OSError, EOFError, ValueError, KeyError, BadZipFile, ImportError, zlib.error) as error:
         raise DataError(f"{file} cannot be read as a table: {error}.") from error
     return Archive(file, columns, hashlib.sha256(content).hexdigest())
+
+
+def rows(path: str) -> Archive:
+    """A file whose every column has one value, or one row of runs, for each architecture.
+
+    Raises:
+        DataError: it cannot be read, or a column is of another shape than the first.
+    """
+    columns = archive(Path(path).name, path)
+    num = next((len(column) for column in columns.values() if column.ndim), 0)
+    for name, column in columns.items():
+        may_have_runs = not name.startswith(DECISION) and name != ARCHITECTURE and "#" not in name
+        if column.shape[:1] != (num,) or column.ndim > 1 + may_have_runs:
+            shape = " x ".join(map(str, column.shape)) or "one value"
+            raise DataError(f"{columns.file}: column {name!r} is {shape}, where {num} rows are expected.")
+    if num == 0:
+        raise DataError(f"{columns.file} has no rows; give one for each architecture.")
+    return columns
 
 
 def _arrays(file: Path) -> dict[str, Array]:
@@ -100,15 +120,19 @@ def decisions_of(path: str) -> list[Decision]:
     are ordered options.
 
     Raises:
-        DataError: it cannot be read, has no such column, or no earlier decision tells when one exists.
+        DataError: it cannot be read, has no such column, an option cannot be written, or no earlier decision tells when
+            one exists.
     """
-    columns = archive(path, path)
+    columns = rows(path)
     named = {name.removeprefix(DECISION): texts_of(columns[name]) for name in columns if name.startswith(DECISION)}
     if not named:
         raise DataError(f"{columns.file} has no column {DECISION}NAME, so it names no decisions.")
     found: list[Decision] = []
     for name, texts in named.items():
         given = {text for text in texts if text}
+        wrong = next((text for text in (name, *sorted(given)) if not is_option(text)), None)
+        if wrong is not None:
+            raise DataError(f"{columns.file}: column {DECISION}{name} has {wrong!r}, where {OPTION_RULE} is expected.")
         numeric = all(_is_number(text) for text in given)
         options = tuple(sorted(given, key=float if numeric else str))
         when = None if "" not in texts else _condition(columns, name, texts, {d.name: named[d.name] for d in found})
@@ -117,9 +141,9 @@ def decisions_of(path: str) -> list[Decision]:
 
 
 def texts_of(column: Array) -> list[str]:
-    """A column as options are written: whole numbers without a point, missing ones empty."""
+    """A column as options are written: whole numbers without a point, others as short as they can be, none empty."""
     if column.dtype.kind == "f":
-        return ["" if np.isnan(value) else f"{value:g}" for value in column.tolist()]
+        return ["" if np.isnan(v) else str(int(v)) if v.is_integer() else str(v) for v in column]
     return ["" if str(value) in ("nan", "None", "<NA>") else str(value) for value in column.tolist()]
 
 

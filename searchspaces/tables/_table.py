@@ -68,7 +68,8 @@ class Table:
     def __post_init__(self) -> None:
         num, columns = len(self.texts), [*self.costs.values()]
         columns += [s for group in (self.measured, self.held_out) for found in group.values() for s in found.values()]
-        if not num or any(len(series.mean) != num for series in columns):
+        arrays = [array for s in columns for array in (s.mean, s.runs, s.seconds) if array is not None]
+        if not num or any(array.shape[:1] != (num,) for array in arrays):
             raise DataError(f"table {self.name}: every column needs one number for each of its {num} architectures.")
         if len(self._rows) != num:
             raise DataError(f"table {self.name}: {num - len(self._rows)} architectures stand in it more than once.")

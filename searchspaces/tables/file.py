@@ -24,8 +24,8 @@ import numpy as np
 from pydantic import Field
 
 from searchspaces import REGISTRY as SPACES
-from searchspaces import Config, DataError, InvalidArchitecture, Plugin, SearchSpace
-from searchspaces.tables._reading import DECISION, Archive, archive, texts_of
+from searchspaces import Config, ConfigError, DataError, InvalidArchitecture, Plugin, SearchSpace, Violation
+from searchspaces.tables._reading import ARCHITECTURE, DECISION, Archive, rows, texts_of
 from searchspaces.tables._table import Floats, Series, Table
 
 _COLUMN = re.compile(
@@ -48,16 +48,27 @@ def create(config: FileConfig) -> Table:
 
     Raises:
         DataError: it cannot be read, a column has no meaning, or a row is no architecture of the space.
+        ConfigError: there is no such space, or it has no such settings.
     """
-    columns = archive(Path(config.path).name, config.path)
+    columns = rows(config.path)
     is_own = any(name.startswith(DECISION) for name in columns)
-    space = SPACES[config.space]({**config.settings, **({"file": config.path} if is_own else {})})
+    space = _space(config, {"file": config.path} if is_own else {})
     texts = _texts(columns, space, is_own=is_own)
     measured, costs, held_out = _series(columns)
     if not measured:
         raise DataError(f"{columns.file} has no column of a metric, such as accuracy or accuracy@200.")
     table = Table(Path(config.path).stem, space, texts, measured, costs, held_out, columns.digest)
     return replace(table, is_complete=len(texts) == space.size())
+
+
+def _space(config: FileConfig, own: Mapping[str, str]) -> SearchSpace:
+    if config.space not in SPACES:
+        raise ConfigError([Violation("space", repr(config.space), f"one of {', '.join(SPACES)}")])
+    try:
+        return SPACES[config.space]({**config.settings, **own})
+    except ConfigError as error:
+        found = [Violation(f"settings.{v.field}", v.value, v.allowed) for v in error.violations]
+        raise ConfigError(found) from error
 
 
 def _texts(columns: Archive, space: SearchSpace, *, is_own: bool) -> list[str]:
@@ -77,7 +88,7 @@ def _texts(columns: Archive, space: SearchSpace, *, is_own: bool) -> list[str]:
 def _rows(columns: Archive, space: SearchSpace, *, is_own: bool) -> Iterator[str | dict[str, str]]:
     """The text or the options of every row."""
     if not is_own:
-        yield from texts_of(columns["architecture"])
+        yield from texts_of(columns[ARCHITECTURE])
         return
     named = {d.name: texts_of(columns[f"{DECISION}{d.name}"]) for d in space.decisions}
     for row in zip(*named.values(), strict=True):
@@ -92,7 +103,7 @@ def _series(columns: Archive) -> Groups:
     parts: dict[tuple[str, str, float], dict[int | None, Floats]] = defaultdict(dict)
     units: dict[tuple[str, str, float], str] = {}
     for name in columns:
-        if name == "architecture" or name.startswith(DECISION):
+        if name == ARCHITECTURE or name.startswith(DECISION):
             continue
         match = _COLUMN.fullmatch(name)
         if match is None:

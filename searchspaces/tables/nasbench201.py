@@ -6,6 +6,7 @@ Dong and Yang (2020), NAS-Bench-201, arXiv 2001.00326; latency: Lee et al. (2021
 
 from __future__ import annotations
 
+import hashlib
 from typing import Literal
 
 from pydantic import Field, model_validator
@@ -53,7 +54,7 @@ def create(config: NASBench201Config) -> Table:
         measured={"accuracy": valid if config.split == "valid" else test},
         costs=_costs(hardware),
         held_out={"accuracy": test} if config.split == "valid" else {},
-        digest=main.digest,
+        digest=hashlib.sha256(f"{main.digest}{hardware.digest}".encode()).hexdigest(),
         is_complete=True,
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -151,6 +152,80 @@ def test_a_file_that_is_no_table_is_refused(tmp_path: Path) -> None:
     path.write_bytes(b"no zip")
     with pytest.raises(DataError, match="cannot be read as a table"):
         REGISTRY["file"]({"path": str(path)})
+
+
+def test_a_file_that_is_cut_short_is_refused(tmp_path: Path) -> None:
+    whole = gzip.compress(b"".join([b"decision.a,accuracy\n", *(b"%d,0.%d\n" % (i, i) for i in range(1_000))]))
+    for name, content in (("cut", whole[:-20]), ("spoilt", whole[:200] + b"\xff" * 50 + whole[250:])):
+        path = tmp_path / f"{name}.csv.gz"
+        path.write_bytes(content)
+        with pytest.raises(DataError, match=f"{name}.csv.gz cannot be read as a table"):
+            REGISTRY["file"]({"path": str(path)})
+
+
+@pytest.mark.parametrize(
+    ("columns", "complaint"),
+    [
+        ({"decision.a": ["x", "y"], "s#0": [0.1, 0.2], "s#1": [0.1, 0.2, 0.3]}, "'s#1' is 3, where 2 rows"),
+        ({"decision.a": ["x", "y"], "decision.b": ["x", "y", "z"], "s": [0.1, 0.2]}, "'decision.b' is 3, where 2"),
+        ({"decision.a": ["x", "y"], "s": 0.1}, "'s' is one value, where 2 rows"),
+        ({"decision.a": ["x", "y"], "s@5": [0.1, 0.2], "seconds@5": [1.0]}, "'seconds@5' is 1, where 2 rows"),
+        ({"decision.a": [["x", "y"], ["x", "z"]], "s": [0.1, 0.2]}, "'decision.a' is 2 x 2, where 2 rows"),
+        ({"decision.a": np.empty(0, dtype=np.str_), "s": np.empty(0)}, "has no rows"),
+    ],
+)
+def test_columns_of_unequal_length_are_refused_by_their_name(
+    columns: dict[str, object], complaint: str, tmp_path: Path
+) -> None:
+    path = str(as_npz(tmp_path / "mine", columns))
+    for read in (lambda: REGISTRY["file"]({"path": path}), lambda: SPACES["options"]({"file": path})):
+        with pytest.raises(DataError, match=complaint):
+            read()
+
+
+@pytest.mark.parametrize("part", ["runs", "seconds"])
+def test_a_table_needs_runs_and_times_of_every_row(part: str) -> None:
+    series = Series(np.zeros(2), **{part: np.ones((1, 1) if part == "runs" else 1)})
+    with pytest.raises(DataError, match="one number for each of its 2 architectures"):
+        Table("mine", SPACES["macro"](), CHAINS[:2], {"accuracy": {0.0: series}})
+
+
+@pytest.mark.parametrize("wrong", ["relu,x", "gelu=1", "x" * 201])
+def test_an_option_that_cannot_be_written_is_refused_with_its_column(wrong: str, tmp_path: Path) -> None:
+    path = as_csv(tmp_path / "mine", {"decision.act": ["relu", wrong], "accuracy": [0.1, 0.2]})
+    with pytest.raises(DataError, match=r"column decision.act has .* without = and , is expected"):
+        REGISTRY["file"]({"path": str(path)})
+
+
+def test_numbers_of_options_keep_their_digits(tmp_path: Path) -> None:
+    widths = [1000001, 1000002, np.nan, 0.12345678, 0.12345679, 8]
+    columns = {"decision.b": list("xxyxxx"), "decision.w": widths, "accuracy": [0.1] * 6}
+    table = REGISTRY["file"]({"path": str(as_csv(tmp_path / "mine", columns))})
+    assert [table.space.parse(text).options[-1][1] for text in table.texts] == [
+        "1000001", "1000002", "y", "0.12345678", "0.12345679", "8",
+    ]  # fmt: skip
+
+
+def test_settings_of_the_space_of_a_file_are_refused_by_their_name(tmp_path: Path) -> None:
+    path = str(as_csv(tmp_path / "mine", {"architecture": CHAINS[:1], "accuracy": [0.1]}))
+    for settings, field in (({"space": "nonsense"}, "space"), ({"space": "macro", "settings": {"x": 1}}, "settings.x")):
+        with pytest.raises(ConfigError) as caught:
+            REGISTRY["file"]({"path": path, **settings})
+        assert [violation.field for violation in caught.value.violations] == [field]
+
+
+def test_the_digest_of_a_table_is_of_all_its_files(
+    data_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = "nasbench201_hardware.npz"
+    with np.load(data_folder / name) as found:
+        columns = dict(found)
+    columns["latency_ms"] = columns["latency_ms"] * 2
+    np.savez(tmp_path / name, **columns)
+    (tmp_path / "nasbench201.npz").symlink_to(data_folder / "nasbench201.npz")
+    before, after = REGISTRY["nasbench201"](), REGISTRY["nasbench201"]({"path": str(tmp_path)})
+    assert len(after.digest) == 64
+    assert before.digest != after.digest
 
 
 def test_a_table_is_read_anew_when_its_file_changes(tmp_path: Path) -> None:
