@@ -18,6 +18,7 @@ from searchspaces import Architecture, Config, Rng, SearchSpace
 
 _WINDOW = 4  # proposals that share samples
 _OF_FRONT = 3  # members of the front for every best one by an objective
+_WHOLE = 2_000  # neighbours of a parent up to which all are made, in about a tenth of a second
 
 
 class CandidatesConfig(Config):
@@ -83,14 +84,22 @@ class Candidates:
         return [live_form(self.space, self.space.sample(rng)) for _ in range(count)]
 
     def near(self, history: History, rng: Rng) -> list[Architecture]:
-        """New neighbours of the incumbents, in their live form."""
+        """New neighbours of the incumbents, in their live form; of incumbents with very many, drawn anew each time."""
         parents = self.incumbents(history, rng)
-        self._around = {parent: self._around.get(parent) or self._neighbours(parent) for parent in parents}
+        whole = [parent for parent in parents if self._num_edits(parent) <= _WHOLE]
+        self._around = {parent: self._around.get(parent) or self._neighbours(parent) for parent in whole}
         found = dict.fromkeys(itertools.chain.from_iterable(self._around.values()))
+        others = [parent for parent in parents if parent not in self._around]
+        for parent in others:
+            drawn = (self.space.mutate(parent, rng) for _ in range(-(-self.config.near // len(others))))
+            found.update(dict.fromkeys(live_form(self.space, mutant) for mutant in drawn))
         distinct = [architecture for architecture in found if not history.has_seen(architecture)]
         if len(distinct) <= self.config.near:
             return distinct
         return [distinct[i] for i in sorted(rng.choice(len(distinct), self.config.near, replace=False))]
+
+    def _num_edits(self, parent: Architecture) -> int:
+        return sum(len(decision.options) - 1 for decision in self.space.decisions if decision.name in parent)
 
     def _neighbours(self, parent: Architecture) -> list[Architecture]:
         return [live_form(self.space, found) for found in self.space.neighbours(parent)]

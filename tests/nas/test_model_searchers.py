@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -105,6 +106,29 @@ def test_three_quarters_of_the_samples_stay_for_the_next_proposal() -> None:
     second = set(made.anywhere(known, stream(0)))
     assert 0.6 < len(first & second) / len(second) < 0.9
     assert second == set(Candidates(CandidatesConfig(samples=400), SPACE).anywhere(known, stream(0)))
+
+
+def test_of_very_many_neighbours_only_so_many_are_made_as_are_candidates(monkeypatch: pytest.MonkeyPatch) -> None:
+    space = SPACES["options"]({"decisions": {f"d{i}": [str(j) for j in range(500)] for i in range(20)}})
+    known = History(ACCURACY)
+    for number in range(12):
+        known.add(Record(number, space.sample(stream(0, number)), EvaluationState.FINISHED, (float(number),)))
+    made = 0
+    complete = type(space)._complete
+
+    def counted(*given: Any) -> Architecture:
+        nonlocal made
+        made += 1
+        return complete(*given)
+
+    monkeypatch.setattr(type(space), "_complete", counted)
+    config = CandidatesConfig(parents=4, near=100, samples=0)
+    found = Candidates(config, space)(known, stream(1))
+    assert 0 < len(found) <= made <= 100
+    parents = [r.architecture for r in known.settled[-4:]]
+    edits = [min(len(set(a.options) - set(p.options)) for p in parents) for a in found]
+    assert set(edits) == {1}
+    assert Candidates(config, space)(known, stream(1)) == found
 
 
 def test_candidates_end_with_the_space() -> None:
