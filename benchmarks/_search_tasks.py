@@ -43,6 +43,8 @@ OURS: Mapping[str, PluginRef] = {
     "default_cold": PluginRef(name="gp_its"),
     "bananas_gp": PluginRef(name="bananas", config={"predictor": {"name": "gp"}}),
 }
+READERS = ("default", "robot")
+"""Searchers that are given the table's proxy, as they ask for no other architectures than those of the pool."""
 HELD = ("gp_its", "warm_start", "mo_bo", "optuna", "ladder")
 """Searchers that stand under another name, are another one for one objective, or need settings."""
 SAMPLERS: Mapping[str, str] = {"optuna_tpe": "TPESampler", "optuna_nsga2": "NSGAIISampler", "optuna_gp": "GPSampler"}
@@ -152,13 +154,12 @@ def _simulated(task: Task, found: Problem, is_best: Callable[[float], bool]) -> 
         return is_best(-float(history.losses()[-1, 0]))
 
     run = simulate(searcher, measure, evaluations=task.queries, seed=task.seed, until=until)
-    ranks = bool(REGISTRY[ref.name].flags.get("pool"))
-    return [record.architecture.text for record in run.history.settled], len(scores.pool) if ranks else 0
+    return [record.architecture.text for record in run.history.settled], len(scores.pool)
 
 
 def _scores(task: Task, found: Problem) -> Scores:
     """Sizes, and of a thousand architectures that the seed draws the proxy of the table, where there is one."""
-    if task.table not in NASWOT:
+    if task.table not in NASWOT or task.searcher not in READERS:
         return Scores(found.space, seed=task.seed)
     with np.load(data_file("nasbench201_zero_cost.npz"), allow_pickle=False) as archive:
         column = archive[NASWOT[task.table]].astype(float)
