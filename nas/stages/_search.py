@@ -107,9 +107,10 @@ class Search:
         job = self.context.journal.job()
         if self.num_evaluated >= job.budget.evaluations:
             return f"budget.evaluations ({job.budget.evaluations}) spent"
-        if self.num_evaluated and self.context.control() is Control.STOP:
+        may_end = self.num_evaluated > 0 or waits(self.context.spec.evaluator)  # others may never measure a first one
+        if may_end and self.context.control() is Control.STOP:
             return "stopped by user"
-        if self.num_evaluated and self.context.out_of_time(reserve=self.context.expected_seconds(Phase.AUDIT)):
+        if may_end and self.context.out_of_time(reserve=self.context.expected_seconds(Phase.AUDIT)):
             return f"budget.wall_time ({job.budget.wall_time:g} s) spent"
         if self.num_infeasible > _INFEASIBLE_PER_EVALUATION * max(20, self.num_evaluated):
             return f"{self.num_infeasible} proposals were infeasible; loosen the constraints"
@@ -196,9 +197,7 @@ class Search:
 
     def must_stop_waiting(self) -> bool:
         """Whether to wait no longer for what others measure: the unit must leave, or the search is to end."""
-        if self.context.must_leave():
-            return True
-        return self.num_evaluated > 0 and (self.context.must_end() or self.context.out_of_time())
+        return self.context.must_end() or self.context.out_of_time()
 
     def settlement(self, outcome: Outcome, price: Price, evaluation: Evaluation) -> Settlement:
         """An outcome with its costs and proxies, held against the constraints on what was measured."""

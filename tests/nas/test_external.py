@@ -142,7 +142,7 @@ class Service:
         self.store = store
         spec, objectives = admit({**SPEC, **changes}, datasets={})
         self.job_id = store.create_job(spec, objectives).job_id
-        self.loop = WorkerLoop(store, folder, lease_seconds=20)
+        self.loop = WorkerLoop(store, folder, lease_seconds=6)
 
     @property
     def job(self) -> Job:
@@ -218,6 +218,17 @@ def test_a_stopped_search_waits_no_longer_for_who_has_not_answered(service: Serv
     assert service.store.claim_evaluations(target="phone", worker="w") == []
     with pytest.raises(LeaseLost):
         service.answer([late])
+
+
+def test_a_search_that_no_device_answers_ends_when_it_is_stopped(service: Service) -> None:
+    service.claim(3)
+    service.store.act(service.job_id, "stop")
+    assert "stopped by user" in str(service.reaches(JobState.FAILED).reason)
+
+
+@pytest.mark.parametrize("service", [{"budget": {"evaluations": 6, "wall_time": 0.5}}], indirect=True)
+def test_a_search_that_no_device_answers_ends_with_its_wall_time(service: Service) -> None:
+    assert "budget.wall_time (0.5 s) spent" in str(service.reaches(JobState.FAILED).reason)
 
 
 LADDER = {
