@@ -189,17 +189,21 @@ def ours(problem: Problem, task: Task) -> list[tuple[float, float]]:
 
 
 def front_mutation(problem: Problem, task: Task) -> list[tuple[float, float]]:
-    """The baseline: one-edit mutants of the front, after ten at random; nothing twice."""
+    """The baseline: one-edit mutants of the front, after ten at random; nothing twice, and at random where 64 mutants
+    in a row were known."""
     rng, space = stream(task.seed, "front mutation"), problem.space
     front: Front[Architecture] = Front()
     seen: dict[Architecture, tuple[float, float]] = {}
+    repeats = 0
     while len(seen) < task.queries:
         members = list(front)
-        parent = members[int(rng.integers(len(members)))] if len(seen) >= 10 else None
+        parent = members[int(rng.integers(len(members)))] if len(seen) >= 10 and repeats < 64 else None
         found = space.mutate(parent, rng) if parent else space.sample(rng)
+        repeats += 1
         if found not in seen:
             seen[found] = accuracy, cost = problem.of(found)
             front.add(found, (-accuracy, cost))
+            repeats = 0
     return list(seen.values())
 
 
