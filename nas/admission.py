@@ -62,7 +62,7 @@ def _check_origin(spec: JobSpec, origin: str, known: JobSpec | None) -> list[Vio
         return [Violation("supernet.from", repr(origin), "the id of a job whose supernet is trained")]
     pairs = [(field, getattr(spec, field), getattr(known, field)) for field in ("space", "dataset", "task")]
     return [
-        Violation(field, repr(mine.model_dump()), f"that of {origin}, {theirs.model_dump()}")
+        Violation(field, repr(mine.model_dump()) if mine else "nothing", f"that of {origin}, {theirs or 'none'}")
         for field, mine, theirs in pairs
         if mine != theirs
     ]

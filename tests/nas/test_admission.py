@@ -77,6 +77,9 @@ def test_a_supernet_is_taken_over_only_for_the_same_space_data_and_task() -> Non
 def test_bounds_that_nothing_meets_are_refused_beside_a_measured_one_too() -> None:
     for bounds in (["params <= 10"], ["params <= 10", "latency_ms <= 1000"], ["params <= 5k", "params >= 20k"]):
         with pytest.raises(SpecError, match="params"):
+    without = {key: value for key, value in again.items() if key != "dataset"}
+    wrong = refused({**without, "evaluator": "external"}, supernet_of=lambda _: origin)
+    assert wrong == {"dataset": "that of job_1, digits"}
             refuse_impossible(JobSpec.from_mapping({**SMALL, "constraints": bounds}))
     refuse_impossible(JobSpec.from_mapping({**SMALL, "constraints": ["params <= 4822", "latency_ms <= 1000"]}))
 
