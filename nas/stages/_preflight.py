@@ -15,7 +15,7 @@ from nas.evaluators import needs_data, needs_supernet, waits
 from nas.ports import JobView
 from nas.resources import CostRange, JsonObject, Phase, PreflightReport, UnitPlan
 from nas.searchers import REGISTRY as SEARCHERS
-from nas.spec import Constraint, JobSpec
+from nas.spec import Constraint, JobSpec, PluginRef
 from nas.stages._score import scored_space, scoring_context
 from nas.stages._trust import audits
 from nas.streams import stream
@@ -89,7 +89,7 @@ def refuse_impossible(spec: JobSpec) -> None:
         raise SpecError([Violation("dataset" if spec.dataset else "evaluator", named, str(error))]) from error
     except ConfigError as error:
         raise SpecError(error.violations) from error
-    _refuse_searcher(spec, bench)
+    _refuse_searcher(spec.searcher, spec, bench)
     _refuse_costs(spec, bench)
     if not spec.constraints:
         return
@@ -98,14 +98,17 @@ def refuse_impossible(spec: JobSpec) -> None:
         raise SpecError([Violation("constraints", why, "a bound that some architecture meets") for why in survey.why()])
 
 
-def _refuse_searcher(spec: JobSpec, bench: Workbench) -> None:
-    """Say now, and not when the supernet is trained, that the searcher cannot do what is asked."""
-    flags, name = SEARCHERS[spec.searcher.name].flags, spec.searcher.name
+def _refuse_searcher(ref: PluginRef, spec: JobSpec, bench: Workbench) -> None:
+    """Say now, and not when the supernet is trained, that the searcher, or one it holds, cannot do what is asked."""
+    flags, name = SEARCHERS[ref.name].flags, ref.name
     if len(spec.objectives) > 1 and not flags.get("multi_objective"):
         raise SpecError([Violation("objectives", ", ".join(spec.objectives), f"one, as {name} takes no more")])
     kind = flags.get("decisions")
     if kind and not any(decision.kind == kind for decision in bench.space.decisions):
         raise SpecError([Violation("searcher", name, f"one that does without {kind} decisions, as {bench.space.name}")])
+    held = getattr(SEARCHERS[ref.name].configure(ref.config), "searcher", None)
+    if isinstance(held, PluginRef):
+        _refuse_searcher(held, spec, bench)
 
 
 def _refuse_costs(spec: JobSpec, bench: Workbench) -> None:
@@ -213,12 +216,16 @@ class _Survey:
             survey.satisfiable = bool(survey.share_feasible) or survey._search_all(bench, costs)
         return survey
 
+    @property
+    def _num_sampled(self) -> int:
+        return min(len(self.space_values[bound.metric]) for bound in self.bounds)
+
     def _share(self) -> float:
-        num_sampled = min(len(self.space_values[bound.metric]) for bound in self.bounds)
         met = [
-            all(_holds(bound, self.space_values[bound.metric][i]) for bound in self.bounds) for i in range(num_sampled)
+            all(_holds(bound, self.space_values[bound.metric][i]) for bound in self.bounds)
+            for i in range(self._num_sampled)
         ]
-        return sum(met) / num_sampled
+        return sum(met) / self._num_sampled
 
     def _search_all(self, bench: Workbench, costs: dict[str, Cost]) -> bool | None:
         """Whether any architecture meets the bounds, where the sample held none; None when the space is too large."""
@@ -255,19 +262,32 @@ class _Survey:
 
     def _share_of(self, metric: str) -> float | None:
         mine = [bound for bound in self.bounds if bound.metric == metric]
-        values = self.space_values[metric]
-        met = [value for value in values if all(_holds(bound, value) for bound in mine)]
-        return len(met) / len(values) if mine else None
+        return self._share_within(*mine) if mine else None
+
+    def _share_within(self, first: Constraint, *more: Constraint) -> float:
+        """The share of the values of a metric that lies within these bounds on it."""
+        values = self.space_values[first.metric]
+        met = [value for value in values if all(_holds(bound, value) for bound in (first, *more))]
+        return len(met) / len(values)
 
     def why(self) -> list[str]:
-        """For every bound that nothing in the sample meets: what it asks and what there is."""
+        """For every bound that nothing meets alone: what it asks and what there is; else what each bound leaves.
+
+        Where the space is too large to look at all of it, that is said of the sample, and no bound is refused.
+        """
         if self.satisfiable:
             return []
-        return [
+        shares = {bound: self._share_within(bound) for bound in self.bounds}
+        alone = [
             f"{b.metric} {b.operator} {b.bound:g}, but {b.metric} goes from {min(v):g} to {max(v):g}"
-            for b in self.bounds
-            if (v := self._known(b.metric)) and (self.satisfiable is False or self._share_of(b.metric) == 0)
+            for b, share in shares.items()
+            if share == 0 and (v := self._known(b.metric))
         ]
+        if alone:
+            return alone
+        left = ", ".join(f"{b.metric} {b.operator} {b.bound:g} leaves {share:.3%}" for b, share in shares.items())
+        which = "no architecture" if self.satisfiable is False else f"none of {self._num_sampled} architectures drawn"
+        return [f"{which} meets these bounds together: {left}"]
 
 
 def _holds(bound: Constraint, value: float) -> bool:

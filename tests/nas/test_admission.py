@@ -62,6 +62,11 @@ def test_a_registered_data_set_is_resolved_and_raw_paths_are_for_embedded_mode()
     raw = {"dataset": {"name": "npz", "config": {"path": "/data/mine.npz"}}}
     assert "dataset.config.path" in refused(raw, embedded=False)
     assert admit(raw, datasets={})[0].dataset.name == "npz"
+    split = {"dataset": {"name": "cifar10", "config": {"split_path": "/etc/shadow"}}}
+    assert set(refused(split, embedded=False)) == {"dataset.config.split_path"}
+    named = {"name": "options", "config": {"decisions": {"file": ["a", "b"], "path": ["1", "2"]}}}
+    theirs = {"space": named, "evaluator": "external", "objectives": {"accuracy": "max"}}
+    assert admit(theirs, datasets={}, embedded=False)[0].space.config == named["config"]
 
 
 def test_a_supernet_is_taken_over_only_for_the_same_space_data_and_task() -> None:
@@ -72,23 +77,42 @@ def test_a_supernet_is_taken_over_only_for_the_same_space_data_and_task() -> Non
     assert set(refused({**again, "space": "nasbench201"}, supernet_of=lambda _: origin)) == {"space"}
     other_split = {**again, "dataset": {"name": "digits", "config": {"seed": 7}}}
     assert set(refused(other_split, supernet_of=lambda _: origin)) == {"dataset"}
+    without = {key: value for key, value in again.items() if key != "dataset"}
+    wrong = refused({**without, "evaluator": "external"}, supernet_of=lambda _: origin)
+    assert wrong == {"dataset": "that of job_1, digits"}
 
 
 def test_bounds_that_nothing_meets_are_refused_beside_a_measured_one_too() -> None:
     for bounds in (["params <= 10"], ["params <= 10", "latency_ms <= 1000"], ["params <= 5k", "params >= 20k"]):
         with pytest.raises(SpecError, match="params"):
-    without = {key: value for key, value in again.items() if key != "dataset"}
-    wrong = refused({**without, "evaluator": "external"}, supernet_of=lambda _: origin)
-    assert wrong == {"dataset": "that of job_1, digits"}
             refuse_impossible(JobSpec.from_mapping({**SMALL, "constraints": bounds}))
     refuse_impossible(JobSpec.from_mapping({**SMALL, "constraints": ["params <= 4822", "latency_ms <= 1000"]}))
 
 
+def test_bounds_that_only_together_nothing_meets_are_not_blamed_alone() -> None:
+    bounds = ["params <= 4822", "flops >= 100k", "params >= 10"]
+    with pytest.raises(SpecError) as caught:
+        refuse_impossible(JobSpec.from_mapping({**SMALL, "constraints": bounds}))
+    (told,) = [violation.value for violation in caught.value.violations]
+    assert "goes from" not in told
+    assert told.startswith("no architecture meets these bounds together: params <= 4822 leaves ")
+    assert told.endswith("params >= 10 leaves 100.000%")
+    with pytest.raises(SpecError, match="params <= 10, but params goes from 4822 to 23302") as caught:
+        refuse_impossible(JobSpec.from_mapping({**SMALL, "constraints": [*bounds, "params <= 10"]}))
+    assert len(caught.value.violations) == 1
+
+
 def test_a_searcher_that_cannot_do_what_is_asked_is_refused() -> None:
     two, one = {"accuracy": "max", "params": "min"}, {"accuracy": "max"}
+
+    def within(searcher: dict[str, Any]) -> dict[str, Any]:
+        return {"name": "assisted", "config": {"searcher": searcher}}
+
     for name, objectives, complaint in (
         ("evopress", two, "one, as evopress takes no more"),
+        ({"name": "ladder", "config": {"searcher": "robot"}}, two, "one, as robot takes no more"),
         ("cmaes", one, "ordinal decisions"),
+        (within({"name": "warm_start", "config": {"searcher": "cmaes"}}), one, "cmaes; expected .* ordinal decisions"),
     ):
         with pytest.raises(SpecError, match=complaint):
             refuse_impossible(JobSpec.from_mapping({**SMALL, "searcher": name, "objectives": objectives}))
