@@ -70,8 +70,12 @@ class Workbench:
     @cached_property
     def space(self) -> SearchSpace:
         """The part of the spec's space that the evaluator can measure."""
-        whole = space_for(self.spec.space, self.dataset if self.spec.dataset else None)
-        return space_of(self.spec, whole)
+        return space_of(self.spec, self._whole)
+
+    @cached_property
+    def _whole(self) -> SearchSpace:
+        """The spec's space, whether the evaluator can measure it or not: a file of costs may know more of it."""
+        return space_for(self.spec.space, self.dataset if self.spec.dataset else None)
 
     @cached_property
     def task(self) -> Task:
@@ -142,7 +146,7 @@ class Workbench:
                 self._made[metric] = self._offered[metric]
             else:
                 name, config = (ref.name, ref.config) if ref else (metric, None)
-                self._made[metric] = COSTS[name](config, self.space, self.device)
+                self._made[metric] = COSTS[name](config, self._whole, self.device)
         return self._made[metric]
 
     @cached_property

@@ -10,6 +10,7 @@ import torch
 from nas.spec import JobSpec, PluginRef
 from nas.testing._recipes import small_dataset, small_space
 from nas.workbench import Workbench, load_supernet, save_supernet, space_for
+from searchspaces import REGISTRY as SPACES
 from searchspaces import CheckpointError, ConfigError, RoutedSupernet, Split, UnknownPlugin
 
 SPEC = JobSpec.from_mapping(
@@ -36,6 +37,18 @@ def test_costs_are_those_asked_for() -> None:
     assert costs["params"].measure(largest).value == bench.space.counts(largest).params
     with pytest.raises(UnknownPlugin):
         bench.costs(["charm"])
+
+
+def test_a_file_of_costs_may_know_more_than_the_evaluator(data_folder: Path, tmp_path: Path) -> None:
+    table = {"space": "nasbench101", "evaluator": "table", "objectives": {"accuracy": "max"}}
+    every = Workbench(JobSpec.from_mapping(table))
+    inside = next(every.space.iterate())
+    outside = next(a for a in SPACES["nasbench101"]().iterate() if every.space.validate(a))
+    path = tmp_path / "phone.csv"
+    path.write_text(f'architecture,value\n"{inside.text}",1.5\n"{outside.text}",2.5\n')
+    costs = {"phone": {"name": "lookup", "config": {"path": str(path), "unit": "ms"}}}
+    known = Workbench(JobSpec.from_mapping({**table, "costs": costs})).costs(["phone"])
+    assert known["phone"].measure(inside).value == 1.5
 
 
 def test_the_space_takes_shape_and_classes_from_the_data_set_and_refuses_others() -> None:
