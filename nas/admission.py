@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from nas.evaluators import epochs_of, level_of, metrics_of, needs_data, needs_supernet
-from nas.plugins import registry
+from nas.plugins import KINDS, registry
 from nas.resources import DatasetInfo, Objective
 from nas.scoring import free_costs, is_scored, proxies_of
 from nas.spec import JobSpec, Level, PluginRef
@@ -14,8 +14,8 @@ from predictors.costs import ready_costs
 from searchspaces import Config, ConfigError, DataError, Plugin, SpecError, UnknownPlugin, Violation
 
 _EPOCHS = "epochs"
-_PATHS = ("path", "file")
-"""Settings that name files of the machine that the service runs on."""
+_AUDITED = "accuracy"
+"""What an audit compares the ranking with."""
 
 
 def admit(
@@ -98,18 +98,26 @@ def _check_files(spec: JobSpec) -> list[Violation]:
     """No files of this machine, where the service is not embedded."""
     return [
         Violation(f"{field}.config.{key}", repr(value), "no path: a service for others reads registered data only")
-        for _, field, ref in _references(spec)
-        for key, value in _paths(ref.config)
+        for kind, field, ref in _references(spec)
+        for key, value in _paths(kind, ref)
         if field != "dataset"
     ]
 
 
-def _paths(config: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-    for key, value in config.items():
-        if isinstance(value, dict):
-            yield from ((f"{key}.{inner}", path) for inner, path in _paths(value))
-        elif key in _PATHS and value is not None:
-            yield key, value
+def _paths(kind: str, ref: PluginRef) -> Iterator[tuple[str, object]]:
+    """The files that the settings of a plug-in, and of those in them, name; wrong settings are refused elsewhere."""
+    try:
+        config: Config = registry(kind)[ref.name].configure(ref.config)
+    except (UnknownPlugin, ConfigError, DataError):
+        return
+    for field in type(config).model_fields:
+        value = getattr(config, field)
+        if config.names_path(field) and value is not None:
+            yield field, value
+        for held in value if isinstance(value, tuple) else (value,):
+            if isinstance(held, PluginRef):  # of which kind, the setting does not say
+                inner = dict(path for kind in KINDS for path in _paths(kind, held))
+                yield from ((f"{field}.config.{name}", path) for name, path in inner.items())
 
 
 def _check_metrics(spec: JobSpec, *, space_is_wrong: bool) -> list[Violation]:
@@ -138,14 +146,31 @@ def _check_audit(spec: JobSpec) -> list[Violation]:
     ref = spec.audit.evaluator
     if ref is None:
         return []
+    if lacking := _lacks(spec, ref):
+        return [Violation("audit.evaluator", repr(ref.name), lacking)]
     try:
-        level = level_of(spec, ref)
+        level, metrics = level_of(spec, ref), metrics_of(spec.model_copy(update={"evaluator": ref}))
     except ConfigError as error:
         return [Violation(f"audit.evaluator.config.{v.field}", v.value, v.allowed) for v in error.violations]
     except DataError as error:
         return [Violation("audit.evaluator", str(ref), str(error))]
-    allowed = f"an evaluator that measures at another level than the search's, which is {level}"
-    return [Violation("audit.evaluator", repr(ref.name), allowed)] if level == level_of(spec) else []
+    allowed = ""
+    if level == level_of(spec):
+        allowed = f"an evaluator that measures at another level than the search's, which is {level}"
+    elif metrics.get(_AUDITED) != level:
+        allowed = f"an evaluator that measures {_AUDITED} at its level, {level}; this one measures {', '.join(metrics)}"
+    return [Violation("audit.evaluator", repr(ref.name), allowed)] if allowed else []
+
+
+def _lacks(spec: JobSpec, ref: PluginRef) -> str:
+    """What an auditor needs and the job does not have; empty: nothing."""
+    if needs_supernet(ref) and not needs_supernet(spec.evaluator):
+        return f"an evaluator that needs no supernet, since {spec.evaluator.name} has none trained"
+    if needs_data(ref) and spec.dataset is None:
+        return f"an evaluator that reads no data, such as table; or a data set under `dataset`, which {ref.name} reads"
+    if (needs_data(ref) or needs_supernet(ref)) and not _builds_networks(spec):
+        return f"an evaluator that runs no networks, such as table, since {spec.space.name} builds none"
+    return ""
 
 
 def _check_lengths(spec: JobSpec) -> list[Violation]:
@@ -274,8 +299,10 @@ def _resolve_dataset(
     if known is not None and not ref.config:
         resolved = PluginRef(name=known.plugin, config=known.config)
         return spec.model_copy(update={"dataset": resolved})
-    if ref.config.get("path") and not embedded:
-        found.append(Violation("dataset.config.path", repr(ref.config["path"]), "the name of a registered data set"))
+    if not embedded:
+        paths = _paths("datasets", ref)
+        allowed = "the name of a registered data set"
+        found += [Violation(f"dataset.config.{key}", repr(path), allowed) for key, path in paths]
     if known is None and ref.name not in registry("datasets"):
         names = sorted({*datasets, *registry("datasets")})
         allowed = f"one of {', '.join(names)}; add yours with `nas data add NAME PATH`"

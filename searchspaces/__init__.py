@@ -39,7 +39,7 @@ from searchspaces._errors import (
 )
 from searchspaces._files import data_file
 from searchspaces._graph import Drawing, drawing, isomorphism_key, path_encoding, path_vocabulary, paths
-from searchspaces._registry import Config, Flag, Plugin, Registry, violations
+from searchspaces._registry import LOCAL_PATH, Config, Flag, Plugin, Registry, violations
 from searchspaces._space import Counts, Decision, Extremes, Rng, SearchSpace, Split
 
 if TYPE_CHECKING:
@@ -51,6 +51,7 @@ if TYPE_CHECKING:
 REGISTRY: Registry[SearchSpace] = Registry("spaces", "searchspaces")
 
 __all__ = [
+    "LOCAL_PATH",
     "REGISTRY",
     "Architecture",
     "BrokenPlugin",

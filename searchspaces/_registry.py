@@ -16,6 +16,7 @@ from importlib.metadata import entry_points
 from typing import Generic, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic.config import JsonDict
 
 from searchspaces._errors import BrokenPlugin, ConfigError, DuplicatePlugin, UnknownPlugin, Violation
 
@@ -25,10 +26,23 @@ _LOADING_ERRORS = (ImportError, AttributeError, SyntaxError, NameError, TypeErro
 Flag = bool | int | float | str | tuple[str, ...]
 
 
+LOCAL_PATH: JsonDict = {"format": "path"}
+"""`json_schema_extra` of a setting that names a file or folder of the machine that the service runs on.
+
+A service for others refuses such settings in a spec.
+"""
+
+
 class Config(BaseModel):
     """Settings of a plug-in: frozen, unknown keys refused; every field is described and bounded."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    @classmethod
+    def names_path(cls, field: str) -> bool:
+        """Whether a setting is marked as `LOCAL_PATH`."""
+        extra = cls.model_fields[field].json_schema_extra
+        return isinstance(extra, dict) and extra.items() >= LOCAL_PATH.items()
 
 
 _Config = Config  # inside Plugin the name means the field

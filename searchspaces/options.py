@@ -22,7 +22,7 @@ from pydantic import BeforeValidator, Field, model_validator
 from searchspaces._architecture import Architecture
 from searchspaces._errors import InvalidArchitecture
 from searchspaces._images import InputConfig
-from searchspaces._registry import Config, Plugin
+from searchspaces._registry import LOCAL_PATH, Config, Plugin
 from searchspaces._space import Decision, Extremes, SearchSpace
 
 if TYPE_CHECKING:
@@ -64,7 +64,10 @@ class OptionsConfig(InputConfig):
     """Settings of `options`."""
 
     file: str | None = Field(
-        None, max_length=4096, description="A table whose columns `decision.NAME` give the decisions instead."
+        None,
+        max_length=4096,
+        json_schema_extra=LOCAL_PATH,
+        description="A table whose columns `decision.NAME` give the decisions instead.",
     )
     decisions: dict[Option, Annotated[Choices, BeforeValidator(_choices)]] = Field(
         default_factory=lambda: {name: Choices(options=tuple(options)) for name, options in _EXAMPLE.items()},

@@ -16,7 +16,7 @@ from pydantic import Field
 from nas.datasets._assemble import Augmentation, SplitConfig, assemble, capped, fractions_for, split_indices
 from nas.datasets._dataset import Dataset, Images, Integers, Split
 from nas.datasets._npz import Arrays, images_of, labels_of, opened
-from searchspaces import DataError, Plugin, data_file
+from searchspaces import LOCAL_PATH, DataError, Plugin, data_file
 
 _FILES = {"full": "cifar10_jpeg.npz", "small": "cifar10_small.npz"}
 _NUM_TRAIN = 50_000
@@ -25,7 +25,12 @@ _NUM_TRAIN = 50_000
 class Cifar10Config(SplitConfig):
     """Settings of `cifar10`."""
 
-    path: str | None = Field(None, max_length=4096, description="The file; else that of `variant` in $NAS_DATA.")
+    path: str | None = Field(
+        None,
+        max_length=4096,
+        json_schema_extra=LOCAL_PATH,
+        description="The file; else that of `variant` in $NAS_DATA.",
+    )
     variant: Literal["full", "small"] = Field(
         "full", description="full: cifar10_jpeg.npz (60,000 images); small: cifar10_small.npz (6,000)."
     )
@@ -33,7 +38,10 @@ class Cifar10Config(SplitConfig):
         "stratified", description="How train and valid are told apart; nasbench201 is that benchmark's own halves."
     )
     split_path: str | None = Field(
-        None, max_length=4096, description="File of the nasbench201 split; else cifar10_nb201_split.npz in $NAS_DATA."
+        None,
+        max_length=4096,
+        json_schema_extra=LOCAL_PATH,
+        description="File of the nasbench201 split; else cifar10_nb201_split.npz in $NAS_DATA.",
     )
 
 

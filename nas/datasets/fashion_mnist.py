@@ -7,13 +7,18 @@ from pydantic import Field
 from nas.datasets._assemble import Augmentation, SplitConfig
 from nas.datasets._dataset import Dataset
 from nas.datasets.npz import from_file
-from searchspaces import Plugin, data_file
+from searchspaces import LOCAL_PATH, Plugin, data_file
 
 
 class FashionMnistConfig(SplitConfig):
     """Settings of `fashion_mnist`."""
 
-    path: str | None = Field(None, max_length=4096, description="The file; else fashion_mnist.npz in $NAS_DATA.")
+    path: str | None = Field(
+        None,
+        max_length=4096,
+        json_schema_extra=LOCAL_PATH,
+        description="The file; else fashion_mnist.npz in $NAS_DATA.",
+    )
 
 
 def create(config: FashionMnistConfig) -> Dataset:

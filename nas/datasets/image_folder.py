@@ -13,7 +13,7 @@ from pydantic import Field
 
 from nas.datasets._assemble import Augmentation, SplitConfig, assemble, capped, fractions_for, split_indices
 from nas.datasets._dataset import Dataset, Images, Integers, Split
-from searchspaces import DataError, Plugin
+from searchspaces import LOCAL_PATH, DataError, Plugin
 
 _SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"})
 _SPLITS = {"train": ("train",), "valid": ("valid", "val", "validation"), "test": ("test",)}
@@ -22,7 +22,7 @@ _SPLITS = {"train": ("train",), "valid": ("valid", "val", "validation"), "test":
 class ImageFolderConfig(SplitConfig):
     """Settings of `image_folder`."""
 
-    path: str = Field(min_length=1, max_length=4096, description="The folder.")
+    path: str = Field(min_length=1, max_length=4096, json_schema_extra=LOCAL_PATH, description="The folder.")
     size: int | None = Field(
         None, ge=4, le=4096, description="Crop to a square and resize to so many pixels; None: all are equal already."
     )

@@ -16,13 +16,13 @@ from pydantic import Field
 from nas.datasets._assemble import Augmentation, SplitConfig, as_split, assemble, cut
 from nas.datasets._dataset import Dataset, Split
 from nas.datasets._npz import Arrays, Layout, images_of, labels_of, opened
-from searchspaces import Plugin, data_file
+from searchspaces import LOCAL_PATH, Plugin, data_file
 
 
 class NpzConfig(SplitConfig):
     """Settings of `npz`."""
 
-    path: str = Field(min_length=1, max_length=4096, description="The file.")
+    path: str = Field(min_length=1, max_length=4096, json_schema_extra=LOCAL_PATH, description="The file.")
     layout: Layout = Field("auto", description="Where the channels are: NHWC, NCHW, or auto to tell by the shape.")
     flips: bool = Field(False, description="Whether a mirrored image means the same.")
     max_shift: int = Field(1, ge=0, le=512, description="Largest random shift in pixels that keeps the meaning.")

@@ -8,12 +8,14 @@ from collections.abc import Mapping
 from nas.plugins import registry
 from searchspaces import Config, ConfigError, ContractViolation, Plugin
 
+_PATHS = {"path", "file", "folder"}  # what settings are called that name files
+
 
 def check_plugin(kind: str, name: str) -> None:
     """Checks the record of one plug-in: `kind` is one of `nas.plugins.KINDS`, `name` that of its file.
 
-    It is described in one line, names its source, and its Config is frozen, refuses unknown keys, describes every field
-    and bounds every number; its defaults are valid, and its flags and settings survive JSON.
+    It is described in one line, names its source, and its Config is frozen, refuses unknown keys, describes every
+    field, bounds every number and marks every path; its defaults are valid, and its flags and settings survive JSON.
 
     Raises:
         ContractViolation: a promise is broken.
@@ -45,6 +47,8 @@ def _check_config(plugin: Plugin[object], what: str) -> None:
     _require(config.model_config.get("extra") == "forbid", f"{what}: Config refuses unknown keys", config)
     for field, info in config.model_fields.items():
         _require(bool(info.description), f"{what}: setting {field} is described", info)
+        is_path = field.rpartition("_")[2] in _PATHS
+        _require(not is_path or config.names_path(field), f"{what}: setting {field} is marked as LOCAL_PATH", info)
     for field, schema in config.model_json_schema().get("properties", {}).items():
         for part in schema.get("anyOf", [schema]):
             _require(_is_bounded(part), f"{what}: setting {field} has a smallest and a largest value", part)

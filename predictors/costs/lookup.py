@@ -25,6 +25,7 @@ from pydantic import Field, model_validator
 
 from predictors.costs._cost import Cost, Reading
 from searchspaces import (
+    LOCAL_PATH,
     Architecture,
     Config,
     ConfigError,
@@ -47,7 +48,11 @@ class LookupConfig(Config):
 
     unit: str = Field(min_length=1, max_length=40, description="Unit of the values, such as ms.")
     path: str | None = Field(
-        None, min_length=1, max_length=4096, description="The CSV file; a relative one may lie in $NAS_DATA."
+        None,
+        min_length=1,
+        max_length=4096,
+        json_schema_extra=LOCAL_PATH,
+        description="The CSV file; a relative one may lie in $NAS_DATA.",
     )
     column: str = Field("value", min_length=1, max_length=200, description="The file's column with the values.")
     operations: dict[str, _Options] = Field(

@@ -10,8 +10,8 @@ from typing import Literal, cast
 
 from pydantic import Field
 
+from searchspaces import LOCAL_PATH, Config, Plugin
 from searchspaces import REGISTRY as SPACES
-from searchspaces import Config, Plugin
 from searchspaces.autoformer import AutoFormer
 from searchspaces.tables._reading import archive
 from searchspaces.tables._table import Series, Table
@@ -31,7 +31,10 @@ class AutoFormerConfig(Config):
         "cifar100", description="What accuracy was measured on; on ImageNet with the supernet's weights."
     )
     path: str | None = Field(
-        None, max_length=4096, description="The file vit_autoformer_bench.csv.gz; none: that of `$NAS_DATA`."
+        None,
+        max_length=4096,
+        json_schema_extra=LOCAL_PATH,
+        description="The file vit_autoformer_bench.csv.gz; none: that of `$NAS_DATA`.",
     )
 
 

@@ -23,8 +23,8 @@ from typing import Any
 import numpy as np
 from pydantic import Field
 
+from searchspaces import LOCAL_PATH, Config, ConfigError, DataError, InvalidArchitecture, Plugin, SearchSpace, Violation
 from searchspaces import REGISTRY as SPACES
-from searchspaces import Config, ConfigError, DataError, InvalidArchitecture, Plugin, SearchSpace, Violation
 from searchspaces.tables._reading import ARCHITECTURE, DECISION, Archive, rows, texts_of
 from searchspaces.tables._table import Floats, Series, Table
 
@@ -38,7 +38,7 @@ _SHOWN = 3
 class FileConfig(Config):
     """Settings of `file`."""
 
-    path: str = Field(min_length=1, max_length=4096, description="The file.")
+    path: str = Field(min_length=1, max_length=4096, json_schema_extra=LOCAL_PATH, description="The file.")
     space: str = Field("options", max_length=200, description="The space whose architectures it names.")
     settings: dict[str, Any] = Field(default_factory=dict, description="Settings of that space.")
 

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from pydantic import Field
 
+from searchspaces import LOCAL_PATH, Config, Plugin
 from searchspaces import REGISTRY as SPACES
-from searchspaces import Config, Plugin
 from searchspaces.tables._reading import archive
 from searchspaces.tables._table import Series, Table
 
@@ -19,7 +19,10 @@ class MacroConfig(Config):
     """Settings of `macro`."""
 
     path: str | None = Field(
-        None, max_length=4096, description="The file nasbench_macro.npz; none: that of the folder `$NAS_DATA`."
+        None,
+        max_length=4096,
+        json_schema_extra=LOCAL_PATH,
+        description="The file nasbench_macro.npz; none: that of the folder `$NAS_DATA`.",
     )
 
 

@@ -9,8 +9,8 @@ from typing import cast
 
 from pydantic import Field
 
+from searchspaces import LOCAL_PATH, Config, Plugin
 from searchspaces import REGISTRY as SPACES
-from searchspaces import Config, Plugin
 from searchspaces.nasbench101 import NASBench101
 from searchspaces.tables._reading import archive
 from searchspaces.tables._table import Series, Table
@@ -20,7 +20,10 @@ class NASBench101Config(Config):
     """Settings of `nasbench101`."""
 
     path: str | None = Field(
-        None, max_length=4096, description="The file nasbench101_subset.npz; none: that of the folder `$NAS_DATA`."
+        None,
+        max_length=4096,
+        json_schema_extra=LOCAL_PATH,
+        description="The file nasbench101_subset.npz; none: that of the folder `$NAS_DATA`.",
     )
 
 

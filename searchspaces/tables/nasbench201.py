@@ -11,8 +11,8 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
+from searchspaces import LOCAL_PATH, Config, Plugin
 from searchspaces import REGISTRY as SPACES
-from searchspaces import Config, Plugin
 from searchspaces.tables._reading import Archive, archive
 from searchspaces.tables._table import Series, Table
 
@@ -28,7 +28,10 @@ class NASBench201Config(Config):
         "valid", description="Where accuracy was measured; single runs are known on test images of CIFAR-10 alone."
     )
     path: str | None = Field(
-        None, max_length=4096, description="Folder with the three files; none: the folder `$NAS_DATA`."
+        None,
+        max_length=4096,
+        json_schema_extra=LOCAL_PATH,
+        description="Folder with the three files; none: the folder `$NAS_DATA`.",
     )
 
     @model_validator(mode="after")

@@ -10,8 +10,8 @@ from typing import Literal, cast
 import numpy as np
 from pydantic import Field
 
+from searchspaces import LOCAL_PATH, Config, Plugin
 from searchspaces import REGISTRY as SPACES
-from searchspaces import Config, Plugin
 from searchspaces.nasbench_graph import NASBenchGraph
 from searchspaces.tables._reading import archive
 from searchspaces.tables._table import Series, Table
@@ -24,7 +24,10 @@ class NASBenchGraphConfig(Config):
         "cora", description="What the networks were trained on."
     )
     path: str | None = Field(
-        None, max_length=4096, description="The file nasbench_graph.npz; none: that of the folder `$NAS_DATA`."
+        None,
+        max_length=4096,
+        json_schema_extra=LOCAL_PATH,
+        description="The file nasbench_graph.npz; none: that of the folder `$NAS_DATA`.",
     )
 
 

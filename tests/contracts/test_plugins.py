@@ -25,7 +25,7 @@ def test_every_check_that_is_exported_loads(name: str) -> None:
     assert callable(getattr(nas.testing, name))
 
 
-def test_an_unbounded_setting_breaks_the_contract(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_setting_that_breaks_the_contract_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
     from dataclasses import replace
 
     from pydantic import Field
@@ -36,6 +36,10 @@ def test_an_unbounded_setting_breaks_the_contract(monkeypatch: pytest.MonkeyPatc
     class Unbounded(Config):
         size: int = Field(3, ge=1, description="No largest value.")
 
-    monkeypatch.setattr(random, "PLUGIN", replace(REGISTRY["random"], Config=Unbounded))
-    with pytest.raises(ContractViolation, match="size has a smallest and a largest value"):
-        check_plugin("searchers", "random")
+    class Unmarked(Config):
+        start_path: str | None = Field(None, max_length=100, description="A file of this machine.")
+
+    for wrong, promise in ((Unbounded, "size has a smallest and a largest value"), (Unmarked, "start_path is marked")):
+        monkeypatch.setattr(random, "PLUGIN", replace(REGISTRY["random"], Config=wrong))
+        with pytest.raises(ContractViolation, match=promise):
+            check_plugin("searchers", "random")

@@ -336,6 +336,37 @@ def test_a_table_whose_file_is_missing_says_where_it_looked(tmp_path: Path, monk
     assert "put nasbench201.npz there" in allowed
 
 
+@pytest.mark.parametrize(
+    ("changes", "way_out"),
+    [
+        ({"audit": {"evaluator": "supernet"}, "dataset": "digits"}, "needs no supernet, since table has none trained"),
+        ({"audit": {"evaluator": "standalone"}}, "or a data set under `dataset`, which standalone reads"),
+        ({"audit": {"evaluator": "proxy"}, "dataset": "digits"}, "measures accuracy at its level, proxy; this one"),
+        (
+            {"audit": {"evaluator": "standalone"}, "dataset": "digits", "space": "nasbench101"},
+            "runs no networks, such as table, since nasbench101 builds none",
+        ),
+        (
+            {"audit": {"evaluator": {"name": "external", "config": {"metrics": {"f1": "full"}}}}},
+            "measures accuracy at its level, full; this one measures f1",
+        ),
+    ],
+)
+def test_an_audit_that_cannot_be_made_is_refused(changes: dict[str, Any], way_out: str, data_folder: Path) -> None:
+    epochs = 36 if "space" in changes else 12
+    short = {"evaluator": {"name": "table", "config": {"epochs": epochs}}, "objectives": {"accuracy": "max"}}
+    told = refused({**short, **changes})
+    assert told.keys() == {"audit.evaluator"}
+    assert way_out in told["audit.evaluator"][1]
+
+
+def test_a_table_of_a_space_that_does_not_exist_is_refused_by_the_field(own: Path) -> None:
+    table = {"name": "file", "config": {"path": str(own), "space": "nonsense"}}
+    told = refused({"evaluator": {"name": "table", "config": {"table": table}}})
+    assert told.keys() == {"evaluator.config.table.config.space"}
+    assert "nasbench201" in told["evaluator.config.table.config.space"][1]
+
+
 def test_a_service_for_others_reads_no_paths_of_a_spec(own: Path, tmp_path: Path) -> None:
     mine, none = str(own), str(tmp_path / "none.parquet")
     table = {"name": "table", "config": {"table": {"name": "file", "config": {"path": mine}}}}
