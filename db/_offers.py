@@ -43,11 +43,15 @@ class LeasedExchange:
         self._fence = fence
 
     def offer(self, wanted: Sequence[Offer]) -> None:
-        """Let devices claim pending evaluations; one that was offered before stays as it is, with its answer."""
+        """Let devices claim pending evaluations.
+
+        One that was offered before stays as it is, with its answer; only its timeout begins anew, for while the unit
+        was nobody's, as in a pause, devices could not claim it.
+        """
         unit = self._fence.unit
         with self._fence.write() as held:
             rows = [_row(unit.unit_id, offer, held.now) for offer in wanted]
-            upsert(held.connection, offers, rows, ["unit_id"])
+            upsert(held.connection, offers, rows, ["unit_id", "overdue_at"])
 
     def collect(self, evaluation_ids: Sequence[str]) -> list[Answer]:
         """The answers that are there; what is lost or overdue for good is answered with its error."""
@@ -58,7 +62,7 @@ class LeasedExchange:
         if any(row.state != OfferState.ANSWERED for row in found):
             with self._fence.write() as held:
                 for row in self._due(held.connection, numbers, held.now):
-                    _take_back(held.connection, row, held.now)
+                    _take_back(held.connection, row, held.now, is_awaited=True)
                 found = self._due(held.connection, numbers, held.now)
         return [_answer(row) for row in found if row.state == OfferState.ANSWERED]
 
@@ -240,11 +244,11 @@ def _reclaim_expired(database: Database) -> None:
             now = database.now(connection)
             expired = sa.select(offers).where(offers.c.job_id == job_id, _is_expired(now))
             for row in connection.execute(expired.order_by(offers.c.number)).all():
-                _take_back(connection, row, now)
+                _take_back(connection, row, now, is_awaited=False)
 
 
-def _take_back(connection: sa.Connection, row: Row, now: datetime) -> None:
-    """End a claim that ran out, and an offer that is lost too often or overdue; an answered one stays."""
+def _take_back(connection: sa.Connection, row: Row, now: datetime, *, is_awaited: bool) -> None:
+    """End a claim that ran out, and an offer that is lost too often, or overdue and awaited; an answered one stays."""
     if row.state == OfferState.ANSWERED:
         return
     evaluation_id, worker = id_of(row.job_id, row.number), row.worker
@@ -252,7 +256,7 @@ def _take_back(connection: sa.Connection, row: Row, now: datetime) -> None:
     losses, error = row.losses + is_expired, None
     if losses >= row.terms["attempts"]:
         error = f"{losses} devices claimed it and went silent, the last being {worker}; see what it does to them"
-    elif row.overdue_at is not None and row.overdue_at < now:
+    elif is_awaited and row.overdue_at is not None and row.overdue_at < now:
         error = f"no device of {row.target!r} answered within {row.terms['timeout_seconds']:g} s"
     if is_expired:
         message = "the device went silent; " + ("the evaluation fails" if error else "the evaluation waits for another")

@@ -122,7 +122,10 @@ class Exchange(Protocol):
     """Where a unit hands evaluations to the user's devices. All methods raise LeaseLost when its lease is another's."""
 
     def offer(self, offers: Sequence[Offer]) -> None:
-        """Let devices claim pending evaluations; one that was offered before stays as it is, with its answer."""
+        """Let devices claim pending evaluations.
+
+        One that was offered before stays as it is, with its answer; only its timeout begins anew.
+        """
 
     def collect(self, evaluation_ids: Sequence[str]) -> list[Answer]:
         """The answers that are there. Cheap enough to call a few times a second.

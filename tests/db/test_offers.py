@@ -228,6 +228,23 @@ def test_what_nobody_answers_in_time_fails_with_the_reason(store: Store, worker_
     assert take(store) == []
 
 
+def test_a_pause_costs_the_devices_no_time(store: Store, open_store: Callable[[], Store], worker_id: str) -> None:
+    terms = {"timeout_seconds": LEASE, "lease_seconds": LEASE}
+    lease, ids = offering(store, worker_id, 3, **terms)
+    done, _ = take(store, 2)
+    store.answer_evaluation(measured(done))
+    lease.release()
+    expire()
+    assert [claim.evaluation_id for claim in store.claim_evaluations(target="laptop", worker="w")] == []
+    other = claimed(open_store(), worker_id)
+    other.exchange.offer(offers_of(other.journal.pending("supernet"), **terms))
+    assert [answer.evaluation_id for answer in other.exchange.collect(ids)] == [done.evaluation_id]
+    assert [claim.evaluation_id for claim in take(store, 9)] == ids[1:]
+    expire()
+    errors = {answer.evaluation_id: answer.error for answer in other.exchange.collect(ids)}
+    assert errors == {ids[0]: None} | dict.fromkeys(ids[1:], f"no device of 'phone' answered within {LEASE:g} s")
+
+
 def test_another_owner_of_the_search_finds_the_offers_and_answers_as_they_stood(
     store: Store, open_store: Callable[[], Store], worker_id: str
 ) -> None:
