@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import zlib
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from zipfile import BadZipFile
 import numpy as np
 import numpy.typing as npt
 
-from searchspaces._errors import DataError
+from searchspaces._errors import ConfigError, DataError
 from searchspaces._files import data_file
 from searchspaces._space import Decision
 from searchspaces.options import OPTION_RULE, is_option
@@ -73,6 +74,23 @@ def _read(file: Path, changed: int, size: int) -> Archive:
     except (OSError, EOFError, ValueError, KeyError, BadZipFile, ImportError, zlib.error) as error:
         raise DataError(f"{file} cannot be read as a table: {error}.") from error
     return Archive(file, columns, hashlib.sha256(content).hexdigest())
+
+
+@contextmanager
+def laid_out(table: str) -> Iterator[None]:
+    """Around what takes the files of a public table apart, as a decorator: they are as their authors made them.
+
+    Raises:
+        DataError: they are not; a column has another shape, or other values.
+    """
+    try:
+        yield
+    except (DataError, ConfigError):
+        raise
+    except (IndexError, KeyError, TypeError, ValueError) as error:
+        raise DataError(
+            f"the files of table {table} are not laid out as its own are: {error}; copy them again."
+        ) from error
 
 
 def rows(path: str) -> Archive:

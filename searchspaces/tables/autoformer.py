@@ -13,7 +13,7 @@ from pydantic import Field
 from searchspaces import LOCAL_PATH, Config, Plugin
 from searchspaces import REGISTRY as SPACES
 from searchspaces.autoformer import AutoFormer
-from searchspaces.tables._reading import archive
+from searchspaces.tables._reading import archive, laid_out
 from searchspaces.tables._table import Series, Table
 
 _COLUMNS = {
@@ -38,6 +38,7 @@ class AutoFormerConfig(Config):
     )
 
 
+@laid_out("autoformer")
 def create(config: AutoFormerConfig) -> Table:
     """The table; `accuracy` is that after training with distillation, a fraction, the only one known of all 200."""
     found = archive("vit_autoformer_bench.csv.gz", config.path)

@@ -9,7 +9,7 @@ from pydantic import Field
 
 from searchspaces import LOCAL_PATH, Config, Plugin
 from searchspaces import REGISTRY as SPACES
-from searchspaces.tables._reading import archive
+from searchspaces.tables._reading import archive, laid_out
 from searchspaces.tables._table import Series, Table
 
 _EPOCHS = 50.0
@@ -26,6 +26,7 @@ class MacroConfig(Config):
     )
 
 
+@laid_out("macro")
 def create(config: MacroConfig) -> Table:
     """The table; `accuracy` is the mean test accuracy of three runs, a fraction: no other one is published."""
     found = archive("nasbench_macro.npz", config.path)

@@ -12,7 +12,7 @@ from pydantic import Field
 from searchspaces import LOCAL_PATH, Config, Plugin
 from searchspaces import REGISTRY as SPACES
 from searchspaces.nasbench101 import NASBench101
-from searchspaces.tables._reading import archive
+from searchspaces.tables._reading import archive, laid_out
 from searchspaces.tables._table import Series, Table
 
 
@@ -27,6 +27,7 @@ class NASBench101Config(Config):
     )
 
 
+@laid_out("nasbench101")
 def create(config: NASBench101Config) -> Table:
     """The table; `accuracy` is the validation accuracy of one run, a fraction.
 

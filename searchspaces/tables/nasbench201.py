@@ -13,7 +13,7 @@ from pydantic import Field, model_validator
 
 from searchspaces import LOCAL_PATH, Config, Plugin
 from searchspaces import REGISTRY as SPACES
-from searchspaces.tables._reading import Archive, archive
+from searchspaces.tables._reading import Archive, archive, laid_out
 from searchspaces.tables._table import Series, Table
 
 _EPOCHS = (12.0, 200.0)
@@ -41,6 +41,7 @@ class NASBench201Config(Config):
         return self
 
 
+@laid_out("nasbench201")
 def create(config: NASBench201Config) -> Table:
     """The table of one data set; accuracies are fractions.
 

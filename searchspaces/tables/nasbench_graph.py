@@ -13,7 +13,7 @@ from pydantic import Field
 from searchspaces import LOCAL_PATH, Config, Plugin
 from searchspaces import REGISTRY as SPACES
 from searchspaces.nasbench_graph import NASBenchGraph
-from searchspaces.tables._reading import archive
+from searchspaces.tables._reading import archive, laid_out
 from searchspaces.tables._table import Series, Table
 
 
@@ -31,6 +31,7 @@ class NASBenchGraphConfig(Config):
     )
 
 
+@laid_out("nasbench_graph")
 def create(config: NASBenchGraphConfig) -> Table:
     """The table of one data set; `accuracy` is on validation nodes, a fraction, the test accuracy is held out.
 

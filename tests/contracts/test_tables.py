@@ -6,6 +6,7 @@ import gzip
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -15,6 +16,7 @@ from nas.testing import check_table
 from searchspaces import REGISTRY as SPACES
 from searchspaces import ConfigError, ContractViolation, DataError, MeasurementError
 from searchspaces.tables import REGISTRY, Series, Table
+from searchspaces.tables._reading import Archive
 
 READY = [name for name in REGISTRY if REGISTRY[name].flags["files"]]
 
@@ -28,6 +30,32 @@ def test_a_table_keeps_its_contract(name: str, data_folder: Path) -> None:
 def test_a_table_without_its_file_says_what_to_do(name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("NAS_DATA", str(tmp_path))
     with pytest.raises(DataError, match="nothing is downloaded, so put"):
+        REGISTRY[name]()
+
+
+@pytest.mark.parametrize(
+    ("name", "column"),
+    [
+        ("nasbench201", "device_names"),
+        ("nasbench201", "arch_str"),
+        ("nasbench101", "ops"),
+        ("nasbench_graph", "links"),
+        ("macro", "arch_str"),
+        ("autoformer", "mlp_ratio"),
+    ],
+)
+@pytest.mark.parametrize("is_scalar", [False, True])
+def test_a_public_table_whose_columns_do_not_fit_is_refused(
+    name: str, column: str, is_scalar: bool, data_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = Archive.__getitem__
+
+    def spoilt(found: Archive, asked: str) -> Any:
+        values = whole(found, asked)
+        return values if asked != column else np.array(0) if is_scalar else values[: len(values) // 2]
+
+    monkeypatch.setattr(Archive, "__getitem__", spoilt)
+    with pytest.raises(DataError, match=f"table {name}"):
         REGISTRY[name]()
 
 
