@@ -10,6 +10,7 @@ from nas.resources import Fidelity, JsonObject, Resource
 from nas.spec import Level
 
 ContextValue = str | int | float | bool
+LONGEST_ERROR = 10_000  # characters of an answer's error
 
 
 class Offer(Resource):

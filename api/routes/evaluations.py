@@ -11,7 +11,7 @@ from api.dependencies import WORK, StoreDep
 from api.errors import Refusal
 from api.idempotency import IdempotentRoute
 from api.openapi import problems
-from nas.claims import Answer, Claim, ContextValue
+from nas.claims import LONGEST_ERROR, Answer, Claim, ContextValue
 from nas.resources import Page
 from searchspaces import SpecError
 
@@ -53,7 +53,7 @@ class AnswerRequest(_Body):
     attempt: Attempt
     measurements: dict[Text, float] = Field(default_factory=dict, max_length=64, description="Metric -> value.")
     std: dict[Text, float] = Field(default_factory=dict, max_length=64, description="Metric -> spread of its value.")
-    error: Annotated[str, Field(pattern=r"^[^\x00]*$", min_length=1, max_length=10_000)] | None = Field(
+    error: Annotated[str, Field(pattern=r"^[^\x00]*$", min_length=1, max_length=LONGEST_ERROR)] | None = Field(
         None, description="In place of measurements: why there are none."
     )
     context: dict[Text, Text | ContextValue] = Field(

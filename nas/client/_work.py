@@ -15,7 +15,7 @@ from functools import cached_property
 from types import TracebackType
 from typing import TYPE_CHECKING, Self, TypeVar
 
-from nas.claims import Answer, Claim, ContextValue
+from nas.claims import LONGEST_ERROR, Answer, Claim, ContextValue
 from nas.client import _calls as calls
 from nas.client._calls import Call
 from nas.plugins import registry
@@ -85,7 +85,10 @@ class Claimed:
         return calls.answer(self.claim, body if seconds is None else {**body, "seconds": seconds})
 
     def _failure(self, reason: str) -> Call[Answer]:
-        return calls.answer(self.claim, {"error": reason.replace("\0", "") or "no reason given"})
+        said = reason.replace("\0", "").encode(errors="backslashreplace").decode() or "no reason given"
+        if len(said) > LONGEST_ERROR:
+            said = said[: LONGEST_ERROR - 1] + "…"
+        return calls.answer(self.claim, {"error": said})
 
     def _told(self, *, accepted: bool) -> bool:
         """Notes that the evaluation is in other hands, or in none."""

@@ -11,7 +11,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from nas.claims import Answer, Offer
+from nas.claims import LONGEST_ERROR, Answer, Offer
 from nas.client import AsyncClient, Client
 from nas.client import _work as work_module
 from nas.resources import Evaluation, Fidelity, Proposal
@@ -103,6 +103,21 @@ def test_an_error_of_the_body_is_a_failure_and_the_loop_goes_on(
     assert errors[:2] == [None, "OSError: the phone ran hot"]
     assert "accuracy is nan; post a finite number" in str(errors[2])
     assert "the phone ran hot" in caplog.text
+
+
+def test_an_error_that_is_long_or_no_utf8_is_told_all_the_same_and_the_loop_goes_on(
+    running: Running, client: Client
+) -> None:
+    search, said = Search(running, 3), ["\udcff" + "x" * 50_000, "\udcff\0" * 2, "y" * LONGEST_ERROR]
+    for message, work in zip(said, client.work("phone", idle=0.1), strict=True):
+        with work:
+            raise OSError(message)
+    first, second, third = (str(answer.error) for answer in search.answers)
+    assert first.startswith("OSError: \\udcffxxx")
+    assert first.endswith("xxx…")
+    assert second == "OSError: \\udcff\\udcff"
+    assert third.endswith("yyy…")
+    assert len(first) == len(third) == LONGEST_ERROR
 
 
 def test_a_body_that_posts_nothing_is_a_failure(running: Running, client: Client) -> None:
