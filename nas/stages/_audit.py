@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -39,14 +40,19 @@ def auditor(context: UnitContext) -> Evaluator:
 
 def _settings(context: UnitContext) -> EvaluationContext:
     """What the auditor may use; one that waits for others waits no longer than the audit may last."""
-    ref = context.spec.audit.evaluator
-    is_waiting = ref is not None and waits(ref)
+    is_waiting = _is_waiting(context)
     return EvaluationContext(
         seed=context.spec.seed,
         should_stop=lambda: context.must_leave() or (is_waiting and (context.must_end() or context.out_of_time())),
         checkpoints=context.checkpoints,
         exchange=context.exchange,
     )
+
+
+def _is_waiting(context: UnitContext) -> bool:
+    """Whether others measure the networks, so that all of them may be asked for at once."""
+    ref = context.spec.audit.evaluator
+    return ref is not None and waits(ref)
 
 
 class AuditStage:
@@ -73,28 +79,30 @@ class AuditStage:
             [Proposal(text=a.text, digest=a.digest, fidelity=fidelity, reason="audit") for a in architectures]
         )
         mine = {architecture.digest for architecture in architectures}
-        for evaluation in context.journal.pending(level):
-            if evaluation.proposal.digest in mine:
-                if context.must_leave():
-                    raise context.leave()
-                if context.control() is Control.STOP or context.out_of_time():
-                    break
-                self._audit_one(context, evaluator, evaluation)
+        pending = [e for e in context.journal.pending(level) if e.proposal.digest in mine]
+        at_once = max(1, len(pending)) if _is_waiting(context) else 1
+        for start in range(0, len(pending), at_once):
+            if context.must_leave():
+                raise context.leave()
+            if context.control() is Control.STOP or context.out_of_time():
+                break
+            self._audit(context, evaluator, pending[start : start + at_once])
         if context.must_leave():
             raise context.leave()
         report = trust_report(context.view, spec)
         context.journal.report(report)
         return {"audited": report.audited}
 
-    def _audit_one(self, context: UnitContext, evaluator: Evaluator, evaluation: Evaluation) -> None:
-        began = time.monotonic()
-        request = Request(
-            evaluation.evaluation_id,
-            context.bench.space.parse(evaluation.proposal.text),
-            evaluation.proposal.fidelity,
-            evaluation.proposal.replicate,
-        )
-        for outcome in evaluator.evaluate([request], _settings(context)):
+    def _audit(self, context: UnitContext, evaluator: Evaluator, evaluations: Sequence[Evaluation]) -> None:
+        """Measure these and settle each as it comes; what is left unanswered stays pending."""
+        space, began = context.bench.space, time.monotonic()
+        asked = {e.evaluation_id: e for e in evaluations}
+        requests = [
+            Request(key, space.parse(e.proposal.text), e.proposal.fidelity, e.proposal.replicate)
+            for key, e in asked.items()
+        ]
+        for outcome in evaluator.evaluate(requests, _settings(context)):
+            passed = time.monotonic() - began
             state = EvaluationState.FAILED if outcome.error else EvaluationState.FINISHED
             context.journal.settle(
                 [
@@ -103,11 +111,11 @@ class AuditStage:
                         state=state,
                         measurements=outcome.measurements,
                         error=outcome.error,
-                        seconds=time.monotonic() - began,
+                        seconds=passed if outcome.seconds is None else outcome.seconds,
                     )
                 ]
             )
-            self._tell(context, evaluation, {m.metric: m.value for m in outcome.measurements})
+            self._tell(context, asked[outcome.evaluation_id], {m.metric: m.value for m in outcome.measurements})
 
     def _tell(self, context: UnitContext, evaluation: Evaluation, values: dict[str, float]) -> None:
         settled = context.journal.settled(audit_level(context.spec))

@@ -158,11 +158,11 @@ class Service:
         wait_for(more, seconds=60, what=f"{count} offers")
         return found
 
-    def answer(self, claims: Sequence[Claim]) -> None:
+    def answer(self, claims: Sequence[Claim], *, seconds: float | None = None) -> None:
         for number, claim in enumerate(claims):
             values = dict.fromkeys(claim.metrics, 0.5 + number / 10)
             self.store.answer_evaluation(
-                Answer(evaluation_id=claim.evaluation_id, attempt=claim.attempt, measurements=values)
+                Answer(evaluation_id=claim.evaluation_id, attempt=claim.attempt, measurements=values, seconds=seconds)
             )
 
     def reaches(self, state: JobState) -> Job:
@@ -267,8 +267,24 @@ AUDITED = {
 @pytest.mark.parametrize("service", [AUDITED], indirect=True)
 def test_an_audit_may_be_measured_by_other_devices(service: Service) -> None:
     service.answer(service.claim(3))
-    for _ in range(3):
-        service.answer(service.claim(1, "cluster"))
+    asked = service.claim(3, "cluster")  # all at once
+    service.answer(asked[::-1], seconds=7.5)
     ended = service.reaches(JobState.SUCCEEDED)
     assert ended.trust is not None
     assert ended.trust.audited == 3
+    candidates = [service.store.candidate(service.job_id, claim.digest) for claim in asked]
+    values = [candidate.values["accuracy@full"] for candidate in candidates]
+    assert values == pytest.approx([0.7, 0.6, 0.5])
+    assert {e.seconds for c in candidates for e in c.evaluations if e.proposal.fidelity.level == "full"} == {7.5}
+
+
+@pytest.mark.parametrize("service", [AUDITED], indirect=True)
+def test_an_audit_that_devices_answer_in_part_ends_when_it_is_stopped(service: Service) -> None:
+    service.answer(service.claim(3))
+    first, *_ = service.claim(3, "cluster")
+    service.answer([first])
+    wait_for(lambda: service.job.progress.audited, seconds=60, what="an audited network")
+    service.store.act(service.job_id, "stop")
+    ended = service.reaches(JobState.SUCCEEDED)
+    assert ended.trust is not None
+    assert ended.trust.audited == 1
