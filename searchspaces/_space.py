@@ -365,12 +365,9 @@ class SearchSpace(ABC):
 
     def encode(self, architecture: Architecture) -> npt.NDArray[np.float32]:
         """One-hot: `sum of the numbers of options` zeros and ones; an inactive decision is all zeros."""
-        bits = [
-            float(architecture._by_decision.get(decision.name) == option)
-            for decision in self.decisions
-            for option in decision.options
-        ]
-        return np.array(bits, dtype=np.float32)
+        code = np.zeros(len(self._places), dtype=np.float32)
+        code[[self._places[pair] for pair in architecture.options if pair in self._places]] = 1.0
+        return code
 
     # --- many at once ------------------------------------------------------------------------------------------------
 
@@ -379,12 +376,9 @@ class SearchSpace(ABC):
 
         Texts are not checked. A space whose `encode` is not the one above gives its own.
         """
-        places = {
-            pair: place for place, pair in enumerate((d.name, option) for d in self.decisions for option in d.options)
-        }
-        codes = np.zeros((len(texts), len(places)), dtype=np.float32)
+        codes = np.zeros((len(texts), len(self._places)), dtype=np.float32)
         for code, text in zip(codes, texts, strict=True):
-            code[[places[pair] for pair in self.read(text).items()]] = 1.0
+            code[[self._places[pair] for pair in self.read(text).items()]] = 1.0
         return codes
 
     def params_all(self, texts: Sequence[str]) -> npt.NDArray[np.int64]:
@@ -396,6 +390,12 @@ class SearchSpace(ABC):
         return np.array([self.counts(self.parse(text)).params for text in texts], dtype=np.int64)
 
     # --- inside ------------------------------------------------------------------------------------------------------
+
+    @cached_property
+    def _places(self) -> dict[tuple[str, str], int]:
+        """Where `encode` has the option of a decision."""
+        pairs = ((decision.name, option) for decision in self.decisions for option in decision.options)
+        return {pair: place for place, pair in enumerate(pairs)}
 
     def _with_option(self, place: int) -> Architecture:
         """The architecture with the option in this place of every active decision."""
