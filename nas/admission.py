@@ -303,7 +303,10 @@ def _resolve_dataset(
         paths = _paths("datasets", ref)
         allowed = "the name of a registered data set"
         found += [Violation(f"dataset.config.{key}", repr(path), allowed) for key, path in paths]
-    if known is None and ref.name not in registry("datasets"):
+    if known is not None and ref.name not in registry("datasets"):
+        allowed = f"none: {ref.name} is registered with its settings; register it again with others"
+        found.append(Violation("dataset.config", repr(ref.config), allowed))
+    elif ref.name not in registry("datasets"):
         names = sorted({*datasets, *registry("datasets")})
         allowed = f"one of {', '.join(names)}; add yours with `nas data add NAME PATH`"
         found.append(Violation("dataset", repr(ref.name), allowed))

@@ -59,6 +59,8 @@ def test_a_registered_data_set_is_resolved_and_raw_paths_are_for_embedded_mode()
     info = DatasetInfo(name="mine", plugin="npz", config={"path": "/data/mine.npz"})
     spec, _ = admit({"dataset": "mine"}, datasets={"mine": info}, embedded=False)
     assert (spec.dataset.name, spec.dataset.config) == ("npz", {"path": "/data/mine.npz"})
+    changed = {"dataset": {"name": "mine", "config": {"seed": 1}}}
+    assert "mine is registered with its settings" in refused(changed, datasets={"mine": info})["dataset.config"]
     raw = {"dataset": {"name": "npz", "config": {"path": "/data/mine.npz"}}}
     assert "dataset.config.path" in refused(raw, embedded=False)
     assert admit(raw, datasets={})[0].dataset.name == "npz"
