@@ -36,9 +36,10 @@ class WarmStartConfig(WrappingConfig):
 class WarmStart(Wrapper):
     """Proposes the architectures of a pool that rank best, by a new random weighting of the objectives each.
 
-    Costs are exact, the rest is ranked by a vote of scores. Abdelfattah et al. (2021), Zero-Cost Proxies for Lightweight
-    NAS, arXiv 2101.08134. Deviation: half of what comes first are uniform samples. A model that has seen nothing bad
-    yet is wrong about most of the space: with all ten from the pool, six searches of sixty on NAS-Bench-201 got stuck.
+    Costs are exact, the rest is ranked by a vote of scores. Abdelfattah et al. (2021), Zero-Cost Proxies for
+    Lightweight NAS, arXiv 2101.08134. Deviation: half of what comes first are uniform samples. A model that has seen
+    nothing bad yet is wrong about most of the space: with all ten from the pool, six searches of sixty on NAS-Bench-201
+    got stuck.
     """
 
     def __init__(

@@ -39,6 +39,8 @@ SLOW = frozenset({"bananas", "gp", "robot", "weaknas"})
 FITTING = SLOW | {"assisted", "gp_its", "ladder", "mo_bo", "model_based", "prefiltered", "warm_start"}
 """They fit a model, in a second or so on a space where that is cheap."""
 BY_OPTUNA = frozenset({"nsga2", "nsga3", "optuna", "tpe"})
+OF_OTHERS = frozenset({"gp"})
+"""Another's model behind the adapter, which the tests of the adapter hold to it; a minute here."""
 PLAIN = "nasbench201"
 
 
@@ -63,14 +65,9 @@ def searchers(*, slow: frozenset[str], without: frozenset[str] = frozenset()) ->
     return [pytest.param(name, marks=marks if name in slow else []) for name in REGISTRY if name not in without]
 
 
-def several_objectives() -> list[str]:
-    """The searchers that take several objectives."""
-    return [name for name in REGISTRY if REGISTRY[name].flags["multi_objective"]]
-
-
 @pytest.mark.parametrize(("name", "space_name"), cases())
 def test_a_searcher_keeps_its_contract_on_a_space(name: str, space_name: str) -> None:
-    evaluations = 16 if name in SLOW else 28
+    evaluations = 16 if name in SLOW or (name in FITTING and space_name != PLAIN) else 28
     check_searcher(REGISTRY[name], searchspaces.REGISTRY[space_name](), evaluations=evaluations)
 
 
@@ -84,7 +81,7 @@ def test_a_searcher_with_rungs_keeps_its_contract() -> None:
     check_searcher(REGISTRY["evopress"], Perceptrons(), settings, evaluations=48)
 
 
-@pytest.mark.parametrize("name", searchers(slow=FITTING | BY_OPTUNA, without=BASELINES))
+@pytest.mark.parametrize("name", searchers(slow=FITTING | BY_OPTUNA, without=BASELINES | OF_OTHERS))
 def test_a_searcher_proposes_better_architectures_than_random_sampling(name: str) -> None:
     """On 4,096 architectures, a hill whose neighbouring decisions interact; random sampling and a grid learn nothing.
 
@@ -196,10 +193,3 @@ def test_the_default_searcher_beats_random_sampling_on_nasbench201(table: Table)
     # seeds is 1.085 +- 0.018, and 1.03 is three deviations below.
     default = JobSpec.from_mapping({"dataset": "digits"}).searcher.name
     assert means(table, default, range(5)) / means(table, "random", range(5)) >= 1.03
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("name", [n for n in several_objectives() if n not in BASELINES | SLOW | {"optuna"}])
-def test_a_searcher_beats_random_sampling_on_nasbench201(table: Table, name: str) -> None:
-    # nsga2 0.927 +- 0.033, tpe 0.946 +- 0.034: over 5 seeds a ratio of 1.065 +- 0.022 or more.
-    assert means(table, name, range(5)) > means(table, "random", range(5))

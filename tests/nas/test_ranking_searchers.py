@@ -18,6 +18,8 @@ from searchspaces import REGISTRY as SPACES
 from searchspaces import Architecture, SearchSpace
 
 RANKING = [name for name in REGISTRY if REGISTRY[name].flags.get("ranks")]
+WITH_PROXIES = [pytest.param(name, marks=() if name == "warm_start" else pytest.mark.slow) for name in RANKING]
+"""Proxies are run for every one of these, which takes seconds; one stays with the default tests."""
 ACCURACY = Objective(metric="accuracy", level="supernet", direction="max")
 PARAMS = Objective(metric="params", level="cost", direction="min")
 
@@ -75,7 +77,7 @@ def test_a_bound_on_a_cost_is_kept_by_most_proposals(name: str, space: SearchSpa
     assert history.num_proposals <= 3 * 48
 
 
-@pytest.mark.parametrize("name", RANKING)
+@pytest.mark.parametrize("name", WITH_PROXIES)
 def test_a_fresh_object_proposes_the_same_when_there_are_proxies(name: str, space: SearchSpace) -> None:
     pool = {space.sample(stream(0, i)): {"size": float(i)} for i in range(30)}
     objectives = [ACCURACY, PARAMS] if REGISTRY[name].flags["multi_objective"] else [ACCURACY]
