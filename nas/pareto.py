@@ -169,6 +169,17 @@ def crowding(losses: npt.ArrayLike) -> Floats:
     return distance
 
 
+def by_rank(losses: Floats) -> list[int]:
+    """Rows (`points x objectives`) by non-dominated rank, then by crowding distance, the best first."""
+    if losses.shape[1] == 1:
+        return [int(i) for i in np.argsort(losses[:, 0], kind="stable")]
+    found, spread = ranks(losses), np.zeros(len(losses))
+    for rank in np.unique(found):
+        members = np.flatnonzero(found == rank)
+        spread[members] = -crowding(losses[members])
+    return [int(i) for i in np.lexsort((spread, found))]
+
+
 def hypervolume(losses: npt.ArrayLike, reference: npt.ArrayLike) -> float:
     """Exact volume that the rows (`points x objectives`) dominate, up to `reference` (`objectives`).
 

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from nas.history import History, Record
-from nas.pareto import crowding, ranks
+from nas.pareto import by_rank
 from nas.resources import EvaluationState, Objective
 from nas.searchers._searcher import Searcher
 from searchspaces import SearchSpace
@@ -63,15 +63,10 @@ def places(history: History, records: Sequence[Record]) -> npt.NDArray[np.int64]
     """Place of each comparable record, 0 for the best: feasible by rank and crowding, then infeasible by violation."""
     feasible = [i for i, r in enumerate(records) if r.state is EvaluationState.FINISHED and r.values is not None]
     losses = np.array([history.loss(records[i]) for i in feasible], dtype=float)
-    losses = losses.reshape(len(feasible), len(history.objectives))
-    first, second = np.full(len(records), np.inf), np.array([record.violation for record in records])
-    if feasible:
-        first[feasible] = found = ranks(losses)
-        for rank in np.unique(found):
-            members = np.flatnonzero(found == rank)
-            second[np.array(feasible)[members]] = -crowding(losses[members])
+    best_first = [feasible[i] for i in by_rank(losses.reshape(len(feasible), len(history.objectives)))]
+    broken = sorted(set(range(len(records))) - set(feasible), key=lambda i: (records[i].violation, i))
     order = np.empty(len(records), dtype=np.int64)
-    order[np.lexsort((second, first))] = np.arange(len(records))
+    order[[*best_first, *broken]] = np.arange(len(records))
     return order
 
 

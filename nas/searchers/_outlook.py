@@ -10,7 +10,6 @@ import numpy.typing as npt
 from pydantic import Field, field_validator
 
 from nas.history import History, Record
-from nas.pareto import crowding, ranks
 from nas.resources import EvaluationState, Objective
 from nas.scoring import Scores
 from nas.spec import PluginRef, Ref
@@ -234,14 +233,3 @@ def best_by_weight(losses: Floats, count: int, rng: Rng) -> list[int]:
         score[chosen] = np.inf
         chosen.append(int(np.argmin(score)))
     return chosen
-
-
-def by_rank(losses: Floats) -> list[int]:
-    """Rows (`architectures x objectives`) by non-dominated rank, then by crowding distance, the best first."""
-    if losses.shape[1] == 1:
-        return [int(i) for i in np.argsort(losses[:, 0], kind="stable")]
-    found, spread = ranks(losses), np.zeros(len(losses))
-    for rank in np.unique(found):
-        members = np.flatnonzero(found == rank)
-        spread[members] = -crowding(losses[members])
-    return [int(i) for i in np.lexsort((spread, found))]

@@ -9,9 +9,10 @@ from itertools import islice
 from pydantic import Field
 
 from nas.history import History
+from nas.pareto import by_rank
 from nas.resources import Objective, Proposal
 from nas.scoring import Scores
-from nas.searchers._outlook import Outlook, OutlookConfig, by_rank, pushed_back
+from nas.searchers._outlook import Outlook, OutlookConfig, pushed_back
 from nas.searchers._posterior import encoder_of
 from nas.searchers._searcher import Searcher, live_form, proposal
 from nas.spec import PluginRef, Ref

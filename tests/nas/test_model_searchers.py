@@ -11,11 +11,12 @@ import pytest
 from benchmarks._search_tasks import Outcome, Task, outcome
 from benchmarks.search_tables import MOST, summary
 from nas.history import History, Record
+from nas.pareto import by_rank
 from nas.resources import EvaluationState, Objective
 from nas.scoring import Scores
 from nas.searchers import REGISTRY, Searcher
 from nas.searchers._candidates import Candidates, CandidatesConfig, smallest
-from nas.searchers._outlook import Outlook, OutlookConfig, by_rank, pushed_back
+from nas.searchers._outlook import Outlook, OutlookConfig, pushed_back
 from nas.searchers._posterior import Distances, Posterior, Shape, encoder_of
 from nas.simulation import Measured, simulate
 from nas.streams import stream
