@@ -3,7 +3,8 @@
 from nas.stages._audit import AuditStage
 from nas.stages._context import Stage, UnitContext
 from nas.stages._deliver import DeliverStage
-from nas.stages._preflight import PreflightStage, preflight, refuse_impossible
+from nas.stages._preflight import PreflightStage, preflight
+from nas.stages._refusals import refuse_impossible
 from nas.stages._score import ScoreStage
 from nas.stages._search import SearchStage
 from nas.stages._supernet import SupernetStage

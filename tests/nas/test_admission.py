@@ -11,7 +11,7 @@ import torch
 from nas.admission import admit
 from nas.resources import DatasetInfo
 from nas.spec import JobSpec
-from nas.stages._preflight import preflight, refuse_impossible
+from nas.stages import preflight, refuse_impossible
 from nas.workbench import Workbench
 from searchspaces import OutOfMemory, SpecError
 

@@ -9,6 +9,7 @@ import pytest
 from nas.recipes import REGISTRY
 from nas.spec import JobSpec
 from nas.stages import _preflight
+from nas.stages._timing import Timing
 from nas.testing._recipes import small_dataset, small_space
 from nas.training import Setting
 from nas.workbench import Workbench
@@ -78,8 +79,8 @@ def test_a_recipe_knows_what_its_step_costs(name: str, passes: int) -> None:
 
 
 def test_preflight_expects_a_step_to_take_as_long_as_its_passes(monkeypatch: pytest.MonkeyPatch) -> None:
-    timing = _preflight._Timing(pass_seconds=0.01, threads=1, largest_path_bytes=1, at_once=64)
-    monkeypatch.setattr(_preflight, "_time_paths", lambda spec, bench: timing)
+    timing = Timing(pass_seconds=0.01, threads=1, largest_path_bytes=1, at_once=64)
+    monkeypatch.setattr(_preflight, "time_paths", lambda spec, bench: timing)
 
     def seconds(recipe: str, **budget: float) -> tuple[float, int]:
         spec = {"dataset": "digits", "supernet": {"recipe": recipe}, "budget": {"epochs": 8, **budget}}

@@ -20,7 +20,7 @@ from nas.admission import admit
 from nas.evaluators import REGISTRY, EvaluationContext, Request
 from nas.resources import Evaluation, EvaluationState, Fidelity, Job, JobState
 from nas.spec import JobSpec
-from nas.stages._preflight import preflight, refuse_impossible
+from nas.stages import preflight, refuse_impossible
 from nas.workbench import Workbench
 from searchspaces import SpecError
 from searchspaces.tables import REGISTRY as TABLES

@@ -1,0 +1,63 @@
+"""Why a job cannot succeed, found before anything is spent: what a spec names does not fit together."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from nas.searchers import REGISTRY as SEARCHERS
+from nas.spec import JobSpec, PluginRef
+from nas.stages._survey import Survey
+from searchspaces import ConfigError, DataError, SpecError, Violation
+
+if TYPE_CHECKING:
+    from nas.workbench import Workbench
+
+
+def refuse_impossible(spec: JobSpec) -> None:
+    """Read the data, fit the space to it, and look for an architecture that meets the constraints on costs.
+
+    Raises:
+        SpecError: the data cannot be read, the space does not fit, or nothing meets a bound (with what there is).
+    """
+    from nas.workbench import Workbench
+
+    bench = Workbench(spec)
+    try:
+        _ = bench.space
+    except DataError as error:
+        named = repr(spec.dataset.name) if spec.dataset else str(spec.evaluator)
+        raise SpecError([Violation("dataset" if spec.dataset else "evaluator", named, str(error))]) from error
+    except ConfigError as error:
+        raise SpecError(error.violations) from error
+    _refuse_searcher(spec.searcher, spec, bench)
+    _refuse_costs(spec, bench)
+    if not spec.constraints:
+        return
+    survey = Survey.of(spec, bench)
+    if survey.satisfiable is False:
+        raise SpecError([Violation("constraints", why, "a bound that some architecture meets") for why in survey.why()])
+
+
+def _refuse_searcher(ref: PluginRef, spec: JobSpec, bench: Workbench) -> None:
+    """Say now, and not when the supernet is trained, that the searcher, or one it holds, cannot do what is asked."""
+    flags, name = SEARCHERS[ref.name].flags, ref.name
+    if len(spec.objectives) > 1 and not flags.get("multi_objective"):
+        raise SpecError([Violation("objectives", ", ".join(spec.objectives), f"one, as {name} takes no more")])
+    kind = flags.get("decisions")
+    if kind and not any(decision.kind == kind for decision in bench.space.decisions):
+        raise SpecError([Violation("searcher", name, f"one that does without {kind} decisions, as {bench.space.name}")])
+    held = getattr(SEARCHERS[ref.name].configure(ref.config), "searcher", None)
+    if isinstance(held, PluginRef):
+        _refuse_searcher(held, spec, bench)
+
+
+def _refuse_costs(spec: JobSpec, bench: Workbench) -> None:
+    for name, ref in spec.costs.items():
+        try:
+            bench.costs([name])
+        except ConfigError as error:
+            prefix = f"costs.{name}.config"
+            found = [Violation(f"{prefix}.{v.field}", v.value, v.allowed) for v in error.violations]
+            raise SpecError(found) from error
+        except DataError as error:
+            raise SpecError([Violation(f"costs.{name}", str(ref), str(error))]) from error
