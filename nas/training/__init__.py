@@ -19,7 +19,9 @@ from nas.training._device import (
     code_version,
     device_name,
     dtype_name,
+    has_bf16,
     is_out_of_memory,
+    precision_note,
     to_device,
 )
 from nas.training._diagnosis import GradientVariance, Variance
@@ -114,9 +116,11 @@ __all__ = [
     "dtype_name",
     "evaluate_batches",
     "evaluate_network",
+    "has_bf16",
     "is_out_of_memory",
     "largest_cut",
     "measure_paths",
+    "precision_note",
     "recalibrate",
     "set_statistics",
     "to_device",

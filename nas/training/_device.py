@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import cache
@@ -16,10 +18,16 @@ from searchspaces import ConfigError, Violation, fused, kernel_build
 
 Precision = Literal["auto", "fp32", "bf16"]
 
-# Below this, bf16 gains nothing on a CPU. One training step, EPYC with AVX512-BF16, 2 threads, channels_last,
-# fp32 / bf16: 20 convolutions from 16 channels, 128 images of 32x32: 204 / 106 ms; 9 convolutions from 16 channels,
-# 64 images of 16x16: 9.6 / 7.3 ms; 15 convolutions from 16 channels, 64 images of 8x8: 8.3 / 12.0 ms.
+# Smaller images are held up by calls, not by arithmetic, and bf16 gains nothing on a CPU. One training step, EPYC with
+# AVX512-BF16, 2 threads, channels_last, fp32 / bf16: 20 convolutions from 16 channels, 128 images of 32x32:
+# 204 / 106 ms; 9 convolutions from 16 channels, 64 images of 16x16: 9.6 / 7.3 ms; 15 convolutions from 16 channels,
+# 64 images of 8x8: 8.3 / 12.0 ms.
 _BF16_PIXELS = 256
+# What a CPU gains or loses by bf16 does not follow from its flags. One thread's convolution takes 1.6 times as long as in
+# fp32 on a Xeon with AVX512-BF16 whose AMX is hidden by its host, and 4.4 times where plain AVX-512 has to do. The bound
+# lies far from these and from what gains, so that the load of a machine does not decide.
+_BF16_MUST_TAKE = 0.8
+_BF16_ROUNDS = 9
 _NO_MEMORY = ("can't allocate memory", "not enough memory", "CUDNN_STATUS_ALLOC_FAILED", "CUBLAS_STATUS_ALLOC_FAILED")
 
 
@@ -41,22 +49,88 @@ def choose_device(name: str | torch.device = "auto") -> torch.device:
 def choose_dtype(precision: Precision, device: torch.device, input_shape: Sequence[int] | None = None) -> torch.dtype:
     """The number format of the forward pass: fp32, or bf16 under autocast.
 
-    `auto` takes bf16 on CUDA devices that have it, and on CPUs with AVX512-BF16 or AMX when the images are at least
-    16 x 16 pixels; smaller ones are held up by calls, not by arithmetic.
+    `auto` takes bf16 on CUDA devices that have it, and on CPUs where a convolution is faster in it, when the images are
+    at least 16 x 16 pixels; `precision_note` says what it took instead, and why.
+
+    Raises:
+        ConfigError: bf16 was asked for, and the device cannot compute in it.
     """
+    if precision == "bf16" and not has_bf16(device):
+        raise ConfigError([Violation("precision", "bf16", f"fp32 or auto, as {_lacking(device)}")])
     if precision != "auto":
         return torch.bfloat16 if precision == "bf16" else torch.float32
+    is_large = device.type == "cuda" or _has_large_images(input_shape)
+    return torch.bfloat16 if is_large and _gains_by_bf16(device) else torch.float32
+
+
+def precision_note(precision: Precision, device: torch.device, input_shape: Sequence[int] | None = None) -> str | None:
+    """What is to be said of the number format of a job on this device: that `auto` replaced bf16, or that bf16 is slow.
+
+    None where there is nothing to say: fp32 was asked for, bf16 gains, or images are too small for it on any CPU.
+    """
+    is_small = device.type == "cpu" and not _has_large_images(input_shape)
+    if precision == "fp32" or _gains_by_bf16(device) or (precision == "auto" and is_small):
+        return None
+    share = _bf16_over_fp32() if device.type == "cpu" else None
+    slow = f"bf16 takes {share:.1f} times as long as fp32 on this processor" if share else _lacking(device)
+    return f"precision is fp32, not bf16: {slow}" if precision == "auto" else f"precision: {slow}"
+
+
+def has_bf16(device: torch.device) -> bool:
+    """Whether networks can be trained in bf16 here; on a CPU whatever oneDNN may use of it decides."""
     if device.type == "cuda":
-        return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float32
-    pixels = input_shape[-1] * input_shape[-2] if input_shape and len(input_shape) == 3 else 0
-    gains = device.type == "cpu" and pixels >= _BF16_PIXELS and _cpu_has_bf16()
-    return torch.bfloat16 if gains else torch.float32
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    return device.type == "cpu" and _bf16_over_fp32() is not None
+
+
+def _lacking(device: torch.device) -> str:
+    """That it has no bf16, in words; oneDNN may have been told to use less than there is."""
+    if device.type != "cpu":
+        return f"{device_name(device)} has no bf16"
+    limits = [name for name in ("ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA") if name in os.environ]
+    return "this processor has no bf16" + "".join(f" under {name}={os.environ[name]}" for name in limits[:1])
+
+
+def _has_large_images(input_shape: Sequence[int] | None) -> bool:
+    return input_shape is not None and len(input_shape) == 3 and input_shape[-1] * input_shape[-2] >= _BF16_PIXELS
+
+
+def _gains_by_bf16(device: torch.device) -> bool:
+    if device.type == "cuda":
+        return has_bf16(device)
+    share = _bf16_over_fp32() if device.type == "cpu" else None
+    return share is not None and share <= _BF16_MUST_TAKE
 
 
 @cache
-def _cpu_has_bf16() -> bool:
-    probes = [getattr(torch.cpu, name, None) for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported")]
-    return any(probe is not None and bool(probe()) for probe in probes)
+def _bf16_over_fp32() -> float | None:
+    """Time of a convolution, forward and backward, in bf16 over that in fp32 on this CPU; None: it has no bf16.
+
+    It has none where oneDNN has no kernels for it: without AVX-512, or kept from it by ONEDNN_MAX_CPU_ISA. There some
+    operations fail, and torch's own take ten times as long.
+    """
+    threads = torch.get_num_threads()
+    try:
+        if not torch.ops.mkldnn._is_mkldnn_bf16_supported():
+            return None
+        torch.set_num_threads(1)  # others would wait for each other on a busy machine, and that is counted
+        both = torch.bfloat16, torch.float32  # in turns, the best of each: what else runs here slows down both
+        took = [[_seconds_of_convolution(dtype) for dtype in both] for _ in range(_BF16_ROUNDS)]
+    except (AttributeError, RuntimeError):  # a torch without oneDNN; no kernel for this processor
+        return None
+    finally:
+        torch.set_num_threads(threads)
+    in_bf16, in_fp32 = map(min, zip(*took, strict=True))
+    return in_bf16 / in_fp32
+
+
+def _seconds_of_convolution(dtype: torch.dtype) -> float:
+    x = torch.ones(16, 32, 16, 16, dtype=dtype).contiguous(memory_format=torch.channels_last)
+    filters = torch.ones(32, 32, 3, 3, dtype=dtype).contiguous(memory_format=torch.channels_last)
+    one, none, began = [1, 1], [0, 0], time.thread_time()
+    y = torch.conv2d(x, filters, padding=1)
+    torch.ops.aten.convolution_backward(y, x, filters, None, one, one, one, False, none, 1, [True, True, False])
+    return time.thread_time() - began
 
 
 def to_device(network: nn.Module, device: torch.device) -> nn.Module:

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nas.streams import stream
+from nas.training import has_bf16
 from predictors.zerocost._per_sample import gradient_gram, gradient_signs
 from searchspaces import REGISTRY, fused
 from searchspaces import _kernels as kernels
@@ -85,6 +86,8 @@ def test_many_samples_take_several_passes(operations: str, monkeypatch: pytest.M
 
 
 def test_bf16_gives_nearly_the_score_of_fp32(operations: str) -> None:
+    if not has_bf16(torch.device("cpu")):
+        pytest.skip("this processor has no bf16")
     space = REGISTRY["nasbench201"](NASBENCH201)
     inputs, labels = batch(space.input_shape, 24)
     scores = {}
