@@ -24,7 +24,7 @@ from nas.scoring import free_costs
 from nas.spec import JobSpec, PluginRef
 from nas.tasks import REGISTRY as TASKS
 from nas.tasks import Task
-from nas.training import Precision, choose_device, choose_dtype, to_device
+from nas.training import Precision, choose_device, choose_dtype, precision_note, to_device
 from predictors.costs import REGISTRY as COSTS
 from predictors.costs import Cost, ready_costs
 from searchspaces import REGISTRY as SPACES
@@ -91,6 +91,16 @@ class Workbench:
         if self.spec.dataset is None:
             return torch.float32
         return choose_dtype(self.spec.precision, self.device, self.dataset.input_shape)
+
+    @property
+    def precision_note(self) -> str | None:
+        """What is to be said of the number format on this device; None where it is what was asked for and gains.
+
+        Raises:
+            ConfigError: the spec asks for a format that the device lacks.
+        """
+        _ = self.dtype
+        return precision_note(self.spec.precision, self.device, self.dataset.input_shape)
 
     @property
     def precision(self) -> Precision:

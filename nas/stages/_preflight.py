@@ -50,7 +50,7 @@ def preflight(spec: JobSpec, *, bench: Workbench | None = None) -> PreflightRepo
 
     Raises:
         DataError: the data set's file is missing or broken.
-        ConfigError: the space does not fit the data set.
+        ConfigError: the space does not fit the data set, or the device lacks the number format asked for.
         OutOfMemory: not even a few samples of the largest path's step fit at once.
     """
     from nas.workbench import Workbench
@@ -84,10 +84,10 @@ def _without_training(report: PreflightReport, spec: JobSpec) -> PreflightReport
 
 def _with_training(report: PreflightReport, spec: JobSpec, bench: Workbench) -> PreflightReport:
     """The report with the time and memory of what is trained and scored."""
+    notes = [*report.notes, *filter(None, [bench.precision_note])]
     timing = time_paths(spec, bench)
     passes = passes_per_step(spec, bench)
     per_epoch = steps_per_epoch(spec, len(bench.dataset.train))
-    notes = list(report.notes)
     if timing.at_once < min(spec.supernet.batch_size, len(bench.dataset.train)):
         notes.append(f"memory is short: batches run in parts of at most {timing.at_once} samples")
     epochs, limit = spec.budget.epochs, spec.budget.wall_time

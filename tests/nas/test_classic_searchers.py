@@ -223,15 +223,22 @@ def test_cma_es_is_refused_where_nothing_is_ordinal() -> None:
 
 def test_cma_es_comes_near_the_top_of_a_fine_hill() -> None:
     space = Letters(10, 26)
-    top = stream(5).integers(26, size=10)
 
-    def truth(architecture: object) -> tuple[float, ...]:
-        steps = levels(space, space.parse(str(architecture))) - top
-        return (-float((10 ** np.linspace(0, 2, 10) * steps**2).sum()),)  # a hundred times steeper in one direction
+    def left(seed: int) -> float:
+        """What is left of the way to the top after 400 evaluations, over what was left after 20."""
+        top = stream(seed, "top").integers(26, size=10)
 
-    history = searched(CmaEs(CmaEsConfig(), space, objectives()), truth, 400, batch=5)
-    best = [max(r.values[0] for r in history.settled[:n] if r.values) for n in (20, 400)]
-    assert best[1] > best[0] / 50, best
+        def truth(architecture: object) -> tuple[float, ...]:
+            steps = levels(space, space.parse(str(architecture))) - top
+            return (-float((10 ** np.linspace(0, 2, 10) * steps**2).sum()),)  # a hundred times steeper in one direction
+
+        history = searched(CmaEs(CmaEsConfig(), space, objectives()), truth, 400, seed=seed, batch=5)
+        first, last = (max(r.values[0] for r in history.settled[:n] if r.values) for n in (20, 400))
+        return last / first
+
+    # Over 40 seeds and the kernels of three processors the median is .018, and 118 of 120 runs stay below .07; so do
+    # medians of five but one time in 10,000. Random search leaves .15 or more, .45 as the median.
+    assert np.median([left(seed) for seed in range(5)]) < 0.07
 
 
 # --- EMARS -----------------------------------------------------------------------------------------------------------

@@ -5,11 +5,15 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 import torch
 
+from nas.spec import JobSpec
+from nas.stages._preflight import preflight
 from nas.training import choose_dtype, has_bf16, precision_note
+from nas.workbench import Workbench
 from searchspaces import ConfigError
 
 CPU, SHAPE = torch.device("cpu"), (3, 32, 32)
@@ -56,6 +60,18 @@ def test_auto_is_bf16_where_it_gains_and_images_are_large_enough() -> None:
     assert choose_dtype("auto", CPU, (1, 8, 8)) == torch.float32
     assert precision_note("auto", CPU, SHAPE) is None
     assert precision_note("auto", CPU, (1, 8, 8)) is None
+
+
+@pytest.mark.parametrize("processor", [None], indirect=True)
+@pytest.mark.usefixtures("processor")
+def test_preflight_refuses_a_format_that_the_processor_lacks_and_notes_one_that_it_replaced() -> None:
+    space = {"name": "nasbench201", "config": {"channels": 2, "cells_per_stage": 1}}
+    spec = {"dataset": {"name": "digits", "config": {"limit": 40}}, "space": space, "device": "cpu"}
+    with pytest.raises(ConfigError, match="precision: got bf16"):
+        preflight(JobSpec.from_mapping({**spec, "precision": "bf16"}))
+    replaced = Workbench(JobSpec.from_mapping(spec))
+    replaced.__dict__["dataset"] = SimpleNamespace(input_shape=SHAPE)
+    assert "this processor has no bf16" in (replaced.precision_note or "")
 
 
 @pytest.mark.slow
