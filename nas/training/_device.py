@@ -23,9 +23,9 @@ Precision = Literal["auto", "fp32", "bf16"]
 # 204 / 106 ms; 9 convolutions from 16 channels, 64 images of 16x16: 9.6 / 7.3 ms; 15 convolutions from 16 channels,
 # 64 images of 8x8: 8.3 / 12.0 ms.
 _BF16_PIXELS = 256
-# What a CPU gains or loses by bf16 does not follow from its flags. One thread's convolution takes 1.6 times as long as in
-# fp32 on a Xeon with AVX512-BF16 whose AMX is hidden by its host, and 4.4 times where plain AVX-512 has to do. The bound
-# lies far from these and from what gains, so that the load of a machine does not decide.
+# What a CPU gains or loses by bf16 does not follow from its flags. One thread's convolution takes 1.6 times as long as
+# in fp32 on a Xeon with AVX512-BF16 whose AMX is hidden by its host, and 4.4 times where plain AVX-512 has to do. The
+# bound lies far from these and from what gains, so that the load of a machine does not decide.
 _BF16_MUST_TAKE = 0.8
 _BF16_ROUNDS = 9
 _NO_MEMORY = ("can't allocate memory", "not enough memory", "CUDNN_STATUS_ALLOC_FAILED", "CUBLAS_STATUS_ALLOC_FAILED")
