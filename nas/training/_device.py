@@ -79,7 +79,7 @@ def precision_note(precision: Precision, device: torch.device, input_shape: Sequ
 def has_bf16(device: torch.device) -> bool:
     """Whether networks can be trained in bf16 here; on a CPU whatever oneDNN may use of it decides."""
     if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     return device.type == "cpu" and _bf16_over_fp32() is not None
 
 
@@ -121,7 +121,7 @@ def _bf16_over_fp32() -> float | None:
     finally:
         torch.set_num_threads(threads)
     in_bf16, in_fp32 = map(min, zip(*took, strict=True))
-    return in_bf16 / in_fp32
+    return float(in_bf16 / in_fp32)
 
 
 def _seconds_of_convolution(dtype: torch.dtype) -> float:
