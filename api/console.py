@@ -73,6 +73,7 @@ def print_job(job: Job, page: str) -> None:
         ("objectives", ", ".join(f"{o.key} {o.direction}" for o in job.objectives)),
         ("space", str(job.spec.get("space", {}).get("name", ""))),
         ("data set", str((job.spec.get("dataset") or {}).get("name", ""))),
+        ("supernet", job.supernet.words if job.supernet else ""),
         ("trust", job.trust.verdict if job.trust else ""),
         *((f"delivered {d.digest}", _values(d.metrics) + f" ({d.weights} weights)") for d in job.deliveries),
         ("page", page),

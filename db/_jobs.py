@@ -22,6 +22,7 @@ from nas.resources import (
     PreflightReport,
     Progress,
     Spent,
+    SupernetOrigin,
     TrustReport,
     UnitState,
 )
@@ -235,6 +236,7 @@ def job_of(row: Row, labels: dict[str, str]) -> Job:
         started_at=row.started_at,
         finished_at=row.finished_at,
         preflight=None if row.preflight is None else PreflightReport.model_validate(row.preflight),
+        supernet=None if row.supernet is None else SupernetOrigin.model_validate(row.supernet),
         trust=None if row.trust is None else TrustReport.model_validate(row.trust),
         deliveries=tuple(Delivery.model_validate(delivery) for delivery in row.deliveries),
     )

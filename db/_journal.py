@@ -24,6 +24,7 @@ from nas.resources import (
     Progress,
     Proposal,
     Settlement,
+    SupernetOrigin,
     TrustReport,
     Unit,
 )
@@ -137,7 +138,7 @@ class LeasedJournal:
             _events.append(held.connection, self._job_id, [(type, data)], held.now)
             self._write_progress(held)
 
-    def report(self, report: PreflightReport | TrustReport | Delivery) -> None:
+    def report(self, report: PreflightReport | TrustReport | Delivery | SupernetOrigin) -> None:
         """Keep a report with the job, and tell it as an event; a delivery replaces the one of the same network."""
         data = report.model_dump(mode="json")
         with self._fence.write() as held:
@@ -146,6 +147,8 @@ class LeasedJournal:
                 kind, values = "preflight", {"preflight": data}
             elif isinstance(report, TrustReport):
                 kind, values = "trust", {"trust": data}
+            elif isinstance(report, SupernetOrigin):
+                kind, values = "supernet", {"supernet": data}
             else:
                 kind, values = "delivery", {"deliveries": _with_delivery(held.job.deliveries, data)}
             held.connection.execute(sa.update(jobs).where(jobs.c.job_id == self._job_id).values(**values))

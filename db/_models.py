@@ -80,6 +80,7 @@ jobs = sa.Table(
     sa.Column("created_at", UtcTime, nullable=False),
     sa.Column("started_at", UtcTime),
     sa.Column("finished_at", UtcTime),
+    sa.Column("supernet", _JSON),
     sa.Index(None, "state", "job_id"),
 )
 

@@ -23,6 +23,7 @@ from nas.resources import (
     PreflightReport,
     Proposal,
     Settlement,
+    SupernetOrigin,
     TrustReport,
     Unit,
     UnitPlan,
@@ -88,7 +89,7 @@ class Journal(Protocol):
     def event(self, type: str, data: JsonObject) -> None:
         """Append an event."""
 
-    def report(self, report: PreflightReport | TrustReport | Delivery) -> None:
+    def report(self, report: PreflightReport | TrustReport | Delivery | SupernetOrigin) -> None:
         """Keep a report with the job."""
 
 

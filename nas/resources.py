@@ -298,6 +298,27 @@ class PreflightReport(Resource):
     notes: tuple[str, ...] = ()
 
 
+class SupernetOrigin(Resource):
+    """Where the shared weights of a job come from."""
+
+    job_id: str = Field(description="The job that trained them.")
+    taken_over: bool = Field(description="Whether that is another job.")
+    trained_at: datetime | None = Field(None, description="When their training ended; None where nobody wrote it down.")
+    torch: str | None = Field(None, description="The version of torch that trained them.")
+    torch_here: str | None = Field(None, description="That of the worker that took them over.")
+    epochs: int = 0
+
+    @property
+    def words(self) -> str:
+        """The origin in a line."""
+        when = f" on {self.trained_at:%Y-%m-%d at %H:%M} UTC" if self.trained_at else ""
+        by = f" by torch {self.torch}" if self.torch else ""
+        differs = self.torch and self.torch_here and self.torch != self.torch_here
+        here = f" (torch is {self.torch_here} now)" if differs else ""
+        told = f"supernet of job {self.job_id} taken over" if self.taken_over else "supernet trained by this job"
+        return f"{told}: {self.epochs} epochs{when}{by}{here}"
+
+
 class ArtifactInfo(Resource):
     """A content-addressed file of a job."""
 
@@ -362,6 +383,9 @@ class Job(Resource):
     started_at: datetime | None = None
     finished_at: datetime | None = None
     preflight: PreflightReport | None = None
+    supernet: SupernetOrigin | None = Field(
+        None, description="Where the shared weights come from, once they are there."
+    )
     trust: TrustReport | None = None
     deliveries: tuple[Delivery, ...] = ()
 

@@ -222,6 +222,11 @@ class JobSpec(_Part):
     seed: int = Field(0, ge=0, lt=2**32, description="Root of every random stream.")
     device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$", description="auto takes CUDA where there is one.")
     precision: Literal["auto", "fp32", "bf16"] = Field("auto", description="auto: bf16 where the device gains by it.")
+    reuse: Literal["auto", "never"] = Field(
+        "auto",
+        description="auto: a supernet that a job before trained from the same settings, data and code is taken over; "
+        "never: trained anew. `supernet.from` is not concerned.",
+    )
     labels: dict[str, str] = Field(default_factory=dict, max_length=64, description="Free labels to find it by.")
 
     @field_validator("constraints")

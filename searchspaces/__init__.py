@@ -39,7 +39,7 @@ from searchspaces._errors import (
 )
 from searchspaces._files import data_file
 from searchspaces._graph import Drawing, drawing, isomorphism_key, path_encoding, path_vocabulary, paths
-from searchspaces._registry import LOCAL_PATH, Config, Flag, Plugin, Registry, violations
+from searchspaces._registry import LOCAL_PATH, Config, Flag, Plugin, Registry, marks_path, violations
 from searchspaces._space import Counts, Decision, Extremes, Rng, SearchSpace, Split
 
 if TYPE_CHECKING:
@@ -103,6 +103,7 @@ __all__ = [
     "isomorphism_key",
     "kernel_build",
     "kernel_mode",
+    "marks_path",
     "normalised_alone",
     "path_encoding",
     "path_vocabulary",

@@ -17,6 +17,7 @@ from typing import Generic, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic.config import JsonDict
+from pydantic.fields import FieldInfo
 
 from searchspaces._errors import BrokenPlugin, ConfigError, DuplicatePlugin, UnknownPlugin, Violation
 
@@ -41,8 +42,13 @@ class Config(BaseModel):
     @classmethod
     def names_path(cls, field: str) -> bool:
         """Whether a setting is marked as `LOCAL_PATH`."""
-        extra = cls.model_fields[field].json_schema_extra
-        return isinstance(extra, dict) and extra.items() >= LOCAL_PATH.items()
+        return marks_path(cls.model_fields[field])
+
+
+def marks_path(field: FieldInfo) -> bool:
+    """Whether a field, of whatever model, is marked as `LOCAL_PATH`."""
+    extra = field.json_schema_extra
+    return isinstance(extra, dict) and extra.items() >= LOCAL_PATH.items()
 
 
 _Config = Config  # inside Plugin the name means the field
@@ -109,6 +115,11 @@ class Registry(Mapping[str, Plugin[T]]):
         if not isinstance(plugin, Plugin) or plugin.name != name:
             raise BrokenPlugin(f"{self._targets[name]} is not a Plugin named {name!r}.")
         return plugin
+
+    def module_of(self, name: str) -> str:
+        """The module that holds the plug-in's record; one that is put into the registry by hand is its creator's."""
+        target = self._targets.get(name)
+        return target.partition(":")[0] if target else self[name].create.__module__
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._targets)

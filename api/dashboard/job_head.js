@@ -132,7 +132,7 @@ function timeLeft(state, seconds) {
   return seconds === null || seconds === undefined ? "not known yet" : `about ${format.duration(seconds)}`;
 }
 
-function factsText({ job_id: jobId, objectives, spec, created_at: created, labels }) {
+function factsText({ job_id: jobId, objectives, spec, supernet, created_at: created, labels }) {
   const name = (part) => (typeof part === "string" ? part : part?.name);
   return [
     objectives.map(({ metric, direction }) => `${format.words(metric)} ${direction}`).join(", "),
@@ -141,6 +141,7 @@ function factsText({ job_id: jobId, objectives, spec, created_at: created, label
     spec?.dataset && `data ${name(spec.dataset)}`,
     spec && `searcher ${name(spec.searcher)}`,
     spec?.dataset && spec.supernet && (spec.supernet.from ? `supernet of ${spec.supernet.from}` : `recipe ${name(spec.supernet.recipe)}`),
+    supernet && originText(supernet),
     ...Object.entries(labels ?? {}).map(([key, value]) => `${key}: ${value}`),
     `created ${format.moment(created)}`,
     jobId,
@@ -158,4 +159,12 @@ function step(phase) {
 function tile(title) {
   const value = h("dd", {}, "–");
   return { value, element: h("div", { class: "tile", "data-tile": title }, h("dt", {}, title), value) };
+}
+
+/** Where the shared weights come from: which job, when, and by which torch where that is another than here. */
+function originText({ job_id: jobId, taken_over: isTakenOver, trained_at: at, torch, torch_here: here, epochs }) {
+  const now = here && torch && here !== torch ? `, now ${here}` : "";
+  const when = [at && format.moment(at), torch && `torch ${torch}${now}`].filter(Boolean).join(", ");
+  const what = isTakenOver ? `supernet taken over from ${jobId}` : "supernet trained here";
+  return `${what}: ${format.count(epochs)} epochs${when ? ` (${when})` : ""}`;
 }

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import inspect
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from nas.ports import Artifacts, Checkpoints, Control, Exchange, JobView, Journal
 from nas.resources import Job, JsonObject, Phase, Unit, UnitPlan
-from nas.spec import JobSpec, PluginRef, digest_of
+from nas.spec import JobSpec
 from searchspaces import Cancelled
 
 if TYPE_CHECKING:
@@ -105,28 +104,3 @@ class Stage(Protocol):
 
     def run(self, context: UnitContext) -> JsonObject:
         """Do one unit; its result. Raises Cancelled when it has to be given back unfinished."""
-
-
-def output_key(context: UnitContext, epochs: int) -> str:
-    """What a trained supernet is known by: everything that its weights depend on, the plug-ins' sources too."""
-    from nas.recipes import REGISTRY as RECIPES
-    from nas.training import code_version
-    from searchspaces import REGISTRY as SPACES
-
-    spec = context.spec
-    recipe = RECIPES[spec.supernet.recipe.name]
-    within = [ref for _, ref in recipe.configure(spec.supernet.recipe.config) if isinstance(ref, PluginRef)]
-    makers = (SPACES[spec.space.name].create, recipe.create, *(RECIPES[ref.name].create for ref in within))
-    parts: dict[str, Any] = {
-        "space": spec.space.model_dump(mode="json"),
-        "dataset": spec.dataset and spec.dataset.model_dump(mode="json"),
-        "task": spec.task.model_dump(mode="json"),
-        "supernet": spec.supernet.model_dump(mode="json", exclude={"from_job", "diagnosis"}),
-        "precision": spec.precision,
-        "seed": spec.seed,
-        "epochs": epochs,
-        "samples": context.bench.dataset.digest,
-        "code": code_version(),
-        "sources": [Path(inspect.getfile(make)).read_text(encoding="utf-8") for make in makers],
-    }
-    return digest_of(parts)

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import time
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from nas.evaluators import needs_supernet
 from nas.ports import Control, JobView
-from nas.resources import JsonObject, Phase, UnitPlan
+from nas.resources import JsonObject, Phase, SupernetOrigin, UnitPlan
 from nas.spec import JobSpec
-from nas.stages._context import UnitContext, output_key
+from nas.stages._context import UnitContext
+from nas.stages._keys import SupernetKey, output_key
 from nas.streams import stream_seed
 from searchspaces import NotFound
 
 if TYPE_CHECKING:
     from nas.training import EpochReport
+
+_FILE = "supernet.safetensors"
+_BEGUN = "begun"  # the checkpoint that says what the training was begun with
 
 
 class SupernetStage:
@@ -31,17 +36,34 @@ class SupernetStage:
             if known is None:
                 raise NotFound(f"job {spec.supernet.from_job} has no trained supernet; name one that has.")
             return self._reuse(context, known)
-        key = output_key(context, epochs)
-        known = context.view.find_output(Phase.SUPERNET, output_key=key)
+        key = _agreed(context, output_key(spec, context.bench, epochs))
+        may_reuse = spec.reuse == "auto" and not key.changed
+        known = context.view.find_output(Phase.SUPERNET, output_key=key.text) if may_reuse else None
         return self._reuse(context, known) if known else self._train(context, epochs, key)
 
     def _reuse(self, context: UnitContext, known: JsonObject) -> JsonObject:
-        message = f"supernet of job {known['trained_by']} taken over: {known['epochs']} epochs, no training needed"
+        import torch
+
+        origin = SupernetOrigin(
+            job_id=known["trained_by"],
+            taken_over=True,
+            trained_at=known.get("trained_at"),
+            torch=known.get("torch"),
+            torch_here=str(torch.__version__),
+            epochs=known["epochs"],
+        )
+        # The job's own from now on: that of the other job goes when it is deleted.
+        file = context.artifacts.path(known["artifact_id"])
+        context.artifacts.put(file, kind="supernet", name=_FILE, meta={"output_key": known.get("output_key")})
+        message = f"{origin.words}; no training needed"
+        context.journal.report(origin)
         context.journal.event("log", {"level": "info", "message": message})
         context.journal.progress(phase=Phase.SUPERNET, fraction=1.0, message=message)
         return known
 
-    def _train(self, context: UnitContext, epochs: int, key: str) -> JsonObject:
+    def _train(self, context: UnitContext, epochs: int, key: SupernetKey) -> JsonObject:
+        import torch
+
         from nas.recipes import REGISTRY as RECIPES
         from nas.training import Setting, code_version, train_supernet
         from nas.workbench import save_supernet
@@ -69,19 +91,45 @@ class SupernetStage:
             raise context.leave()
         for note in summary.notes:
             context.journal.event("log", {"level": "warning", "message": note})
-        file = context.scratch / "supernet.safetensors"
+        file = context.scratch / _FILE
         save_supernet(supernet, file)
-        artifact = context.artifacts.put(file, kind="supernet", name="supernet.safetensors", meta={"output_key": key})
-        result: JsonObject = {
+        may_share = summary.finished and not key.changed
+        meta: JsonObject = {"output_key": key.text} if may_share else {}
+        artifact = context.artifacts.put(file, kind="supernet", name=_FILE, meta=meta)
+        origin = SupernetOrigin(
+            job_id=context.job.job_id,
+            taken_over=False,
+            trained_at=datetime.now(UTC),
+            torch=str(torch.__version__),
+            epochs=summary.epochs,
+        )
+        context.journal.report(origin)
+        return {
+            **meta,
             "artifact_id": artifact.artifact_id,
             "trained_by": context.job.job_id,
+            "trained_at": origin.model_dump(mode="json")["trained_at"],
+            "torch": origin.torch,
             "epochs": summary.epochs,
             "steps": summary.steps,
             "loss": summary.losses[-1] if summary.losses else None,
             "edits": list(summary.edits),
             "code": code_version(),
         }
-        return {**result, "output_key": key} if summary.finished else result
+
+
+def _agreed(context: UnitContext, key: SupernetKey) -> SupernetKey:
+    """The key, with what was changed since an attempt before began the training, or since this worker loaded it."""
+    begun = context.checkpoints.load(_BEGUN)
+    if begun is None:
+        context.checkpoints.save(_BEGUN, {}, {"output_key": key.text})
+    elif begun.meta["output_key"] != key.text:
+        key = key._replace(changed=(*key.changed, "what the training was begun with"))
+    if key.changed:
+        named = ", ".join(key.changed[:3]) + (" and others" if len(key.changed) > 3 else "")
+        message = f"{named} changed meanwhile: no other job takes this supernet over; restart the workers"
+        context.journal.event("log", {"level": "warning", "message": message})
+    return key
 
 
 def _tell(context: UnitContext, report: EpochReport) -> None:
