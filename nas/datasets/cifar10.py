@@ -6,7 +6,6 @@ array (`train_jpeg`, `train_offsets`, `train_y`); both with `class_names`.
 
 from __future__ import annotations
 
-import io
 from pathlib import Path
 from typing import Literal
 
@@ -16,6 +15,7 @@ from pydantic import Field
 from nas.datasets._assemble import Augmentation, SplitConfig, assemble, capped, fractions_for, split_indices
 from nas.datasets._dataset import Dataset, Images, Integers, Split
 from nas.datasets._npz import Arrays, images_of, labels_of, opened
+from nas.datasets._pictures import read_picture
 from searchspaces import LOCAL_PATH, DataError, Plugin, data_file
 
 _FILES = {"full": "cifar10_jpeg.npz", "small": "cifar10_small.npz"}
@@ -98,17 +98,13 @@ def _read(arrays: Arrays, split: str, labels: Integers, ids: Integers, indices: 
 
 
 def _decoded(path: Path, split: str, content: np.ndarray, offsets: Integers, indices: Integers) -> Images:
-    from PIL import Image
-
     images = np.empty((len(indices), 3, 32, 32), dtype=np.uint8)
     for row, index in enumerate(indices):
+        what = f"image {index} of {split}_jpeg in {path}"
         try:
-            with Image.open(io.BytesIO(content[offsets[index] : offsets[index + 1]].tobytes())) as image:
-                images[row] = np.asarray(image.convert("RGB")).transpose(2, 0, 1)  # H x W x C -> C x H x W
-        except (OSError, ValueError, IndexError) as error:
-            raise DataError(
-                f"image {index} of {split}_jpeg in {path} is no 32 x 32 JPEG ({error}); copy it again."
-            ) from error
+            images[row] = read_picture(content[offsets[index] : offsets[index + 1]].tobytes(), what).transpose(2, 0, 1)
+        except (ValueError, IndexError) as error:  # DataError is one
+            raise DataError(f"{what} is no 32 x 32 JPEG ({error}); copy the file again.") from error
     return images
 
 
