@@ -164,7 +164,8 @@ def print_preflight(report: PreflightReport) -> None:
 
 
 def print_datasets(datasets: Iterable[DatasetInfo]) -> None:
-    """One line a data set."""
+    """One line a data set, and below them what was done to their files."""
+    datasets = list(datasets)
     rows = (
         (
             info.name,
@@ -177,6 +178,9 @@ def print_datasets(datasets: Iterable[DatasetInfo]) -> None:
         for info in datasets
     )
     _table(_console(), ("name", "format", "input", "classes", "samples", "state"), rows)
+    for info in datasets:
+        for note in info.notes:
+            print(f"{info.name}: {note}")
 
 
 def print_tables(tables: Iterable[TableInfo]) -> None:

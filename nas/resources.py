@@ -444,6 +444,7 @@ class DatasetInfo(Resource):
     num_classes: int | None = None
     input_shape: tuple[int, ...] | None = None
     sizes: dict[str, int] = Field(default_factory=dict, description="Samples in train, valid and test.")
+    notes: tuple[str, ...] = Field((), description="What was done to its files, or left out, that nobody asked for.")
     available: bool = True
     error: str | None = None
 

@@ -115,4 +115,5 @@ def _loaded(name: str, plugin: str, config: dict[str, Any]) -> DatasetInfo:
         num_classes=loaded.num_classes,
         input_shape=loaded.input_shape,
         sizes=sizes,
+        notes=loaded.notes,
     )

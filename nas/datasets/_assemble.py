@@ -46,13 +46,15 @@ def assemble(
     augmentation: Augmentation,
     limit: int | None = None,
     seed: int = 0,
+    notes: Sequence[str] = (),
 ) -> Dataset:
     """The Dataset of a train and a valid split.
 
     `limit` caps the images of the train split and of the valid split, each stratified over the classes.
 
     Raises:
-        DataError: a split is empty, its images differ in shape from the other's, or a class has no training image.
+        DataError: a split is empty, its images differ in shape from the other's, a class has no training image, or two
+            have one name.
     """
     train, valid = (_limited(split, limit, seed=seed) for split in splits)
     for split, what in ((train, "train"), (valid, "valid")):
@@ -70,6 +72,8 @@ def assemble(
             f"{name}: class {class_names[absent[0]]!r} has no training image; give at least one of every class"
             f"{', or raise the limit' if limit else ''}."
         )
+    _refuse_double(class_names, name)
+    plain = [f"all training images of {name} are of one plain colour: nothing can be learned from them"]
     mean, std = statistics(train.images)
     return Dataset(
         name=name,
@@ -82,7 +86,20 @@ def assemble(
         flips=augmentation.flips,
         max_shift=augmentation.max_shift,
         load_test=lambda: _checked_test(load_test(), train, len(class_names), f"the test split of {name}"),
+        notes=(*notes, *(plain if is_plain(train) else ())),
     )
+
+
+def is_plain(split: Split) -> bool:
+    """Whether all images of a split are of one colour."""
+    colour = split.images[0, :, :1, :1]
+    return all((image == colour).all() for image in split.images)
+
+
+def _refuse_double(class_names: Sequence[str], name: str) -> None:
+    double = [known for number, known in enumerate(class_names) if known in class_names[:number]]
+    if double:
+        raise DataError(f"{name} has two classes called {double[0]!r}; give each a name of its own.")
 
 
 def _limited(split: Split, limit: int | None, *, seed: int) -> Split:
@@ -116,13 +133,16 @@ def check_split(split: Split, num_classes: int, what: str) -> None:
         )
 
 
-def cut(train: Split, *, missing: Collection[str], config: SplitConfig, what: str) -> dict[str, Split]:
+def cut(
+    train: Split, *, missing: Collection[str], config: SplitConfig, what: str, class_names: Sequence[str] = ()
+) -> dict[str, Split]:
     """`train`, `valid` and `test` from the training images; what is not missing comes out empty.
 
     Raises:
         DataError: a class has too few images for every part to get one.
     """
-    indices = split_indices(train.labels, fractions_for(missing, config), seed=config.seed, what=what)
+    fractions = fractions_for(missing, config)
+    indices = split_indices(train.labels, fractions, seed=config.seed, what=what, class_names=class_names)
     return dict(zip(("train", "valid", "test"), parts(train, indices), strict=True))
 
 
@@ -133,7 +153,9 @@ def fractions_for(missing: Collection[str], config: SplitConfig) -> tuple[float,
     return 1.0 - valid - test, valid, test
 
 
-def split_indices(labels: Integers, fractions: tuple[float, ...], *, seed: int, what: str) -> list[Integers]:
+def split_indices(
+    labels: Integers, fractions: tuple[float, ...], *, seed: int, what: str, class_names: Sequence[str] = ()
+) -> list[Integers]:
     """Indices of stratified disjoint parts; the same for the same seed.
 
     Raises:
@@ -143,12 +165,18 @@ def split_indices(labels: Integers, fractions: tuple[float, ...], *, seed: int, 
     for part, fraction in zip(indices, fractions, strict=True):
         poor = np.setdiff1d(labels, labels[part])
         if fraction and len(poor):
-            found = int((labels == poor[0]).sum())
+            number, found = int(poor[0]), int((labels == poor[0]).sum())
             raise DataError(
-                f"{what}: class {int(poor[0])} has only {found} image(s), too few for every split to get one; add "
-                "images of it, or give the splits yourself."
+                f"{what}: class {_called(number, class_names)} has only {found} image{'s' * (found > 1)}, fewer than "
+                f"the {sum(share > 0 for share in fractions)} splits that are cut from it; add images of it, or give "
+                "the splits yourself."
             )
     return indices
+
+
+def _called(number: int, class_names: Sequence[str]) -> str:
+    name = class_names[number] if number < len(class_names) else str(number)
+    return name if name == str(number) else repr(name)
 
 
 def parts(split: Split, indices: Sequence[Integers]) -> list[Split]:

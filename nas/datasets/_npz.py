@@ -18,6 +18,7 @@ from searchspaces import DataError
 Layout = Literal["auto", "NHWC", "NCHW"]
 
 _MAX_CHANNELS = 4
+_MOST_CLASSES = 100_000
 
 
 class Arrays:
@@ -34,8 +35,18 @@ class Arrays:
             return np.asarray(self._arrays[name])
 
     def texts(self, name: str) -> tuple[str, ...]:
-        """The elements of an array, as text."""
-        return tuple(str(value) for value in self[name].tolist())
+        """The elements of an array, as text.
+
+        Raises:
+            DataError: it is no list of texts.
+        """
+        found = self[name]
+        if found.ndim != 1:
+            raise DataError(f"{name} of {self.path} has shape {found.shape}; give a list of names.")
+        try:
+            return tuple(v.decode() if isinstance(v, bytes) else str(v) for v in found.tolist())
+        except UnicodeDecodeError as error:
+            raise DataError(f"{name} of {self.path} is no UTF-8 text ({error}); save the names as texts.") from error
 
 
 @contextmanager
@@ -62,10 +73,7 @@ def images_of(array: npt.NDArray[np.generic], what: str, *, layout: Layout = "au
         DataError: another number type or shape; the message says how to convert.
     """
     if array.dtype != np.uint8:
-        way = "(x * 255).round() if it runs from 0 to 1" if array.dtype.kind == "f" else "x, scaled to 0 to 255,"
-        raise DataError(
-            f"{what} is {array.dtype}; images are uint8 from 0 to 255, so convert {way} with astype('uint8')."
-        )
+        raise DataError(f"{what} is {array.dtype}; images are uint8 from 0 to 255, so convert it: {_converted(array)}.")
     if array.ndim == 3:
         return np.ascontiguousarray(array[:, None])  # N x H x W -> N x 1 x H x W
     if array.ndim != 4 or 0 in array.shape[1:]:
@@ -80,19 +88,55 @@ def images_of(array: npt.NDArray[np.generic], what: str, *, layout: Layout = "au
     return np.ascontiguousarray(array.transpose(0, 3, 1, 2) if is_last else array)
 
 
+def _converted(array: npt.NDArray[np.generic]) -> str:
+    """How to make images of an array, from what it holds."""
+    if array.dtype == np.bool_:
+        return "x.astype('uint8') * 255"
+    if array.dtype.kind not in "iuf" or not array.size:
+        return "to whole numbers, with astype('uint8')"
+    low, high = float(array.min()), float(array.max())
+    if not np.isfinite((low, high)).all():
+        return "replace what is not finite, then scale to 0 to 255 and round"
+    if array.dtype.kind == "f" and low >= 0 and high <= 1:
+        return "(x * 255).round().astype('uint8')"
+    if low >= 0 and high <= 255:
+        return "x.round().astype('uint8')" if array.dtype.kind == "f" else "x.astype('uint8')"
+    if array.dtype == np.uint16:
+        return "(x // 257).astype('uint8') if its white is 65535"
+    return f"it runs from {low:g} to {high:g}, so scale that to 0 to 255, round, and use astype('uint8')"
+
+
 def labels_of(array: npt.NDArray[np.generic], what: str, *, num_images: int) -> Integers:
     """Class numbers, `N`.
 
     Raises:
-        DataError: they are no whole numbers, or not one for each image.
+        DataError: they are no whole numbers, or not one for each image; the message says how to convert.
     """
-    if array.dtype.kind not in "iu":
-        raise DataError(f"{what} is {array.dtype}; labels are whole numbers from 0, so number the classes.")
     if array.ndim == 2 and array.shape[1] == 1:
         array = array[:, 0]
+    if array.ndim == 2 and len(array) == num_images:
+        raise DataError(
+            f"{what} has shape {array.shape} for {num_images} images; give one label for each (one-hot: "
+            "y.argmax(axis=1))."
+        )
+    if array.dtype.kind not in "iu":
+        way = "y.astype(int) if they are class numbers" if array.dtype.kind in "fb" else ""
+        way = way or "numpy.unique(y, return_inverse=True), whose first array is class_names"
+        raise DataError(f"{what} is {array.dtype}; labels are whole numbers from 0, so number the classes: {way}.")
     if array.shape != (num_images,):
         raise DataError(f"{what} has shape {array.shape} for {num_images} images; give one label for each.")
+    if array.size and int(array.max()) >= _MOST_CLASSES:
+        raise DataError(f"{what}: {gaps(array)}")
     return array.astype(np.int64)
+
+
+def gaps(labels: npt.NDArray[np.generic]) -> str:
+    """What is said of labels that do not number the classes."""
+    known = np.unique(labels)
+    return (
+        f"labels {known[0]} to {known[-1]}, {len(known)} different ones; number the classes from 0 without gaps, as "
+        "numpy.unique(y, return_inverse=True)[1] does."
+    )
 
 
 @contextmanager

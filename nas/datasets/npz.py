@@ -15,8 +15,11 @@ from pydantic import Field
 
 from nas.datasets._assemble import Augmentation, SplitConfig, as_split, assemble, cut
 from nas.datasets._dataset import Dataset, Split
-from nas.datasets._npz import Arrays, Layout, images_of, labels_of, opened
-from searchspaces import LOCAL_PATH, Plugin, data_file
+from nas.datasets._names import SPLITS, split_called
+from nas.datasets._npz import Arrays, Layout, gaps, images_of, labels_of, opened
+from searchspaces import LOCAL_PATH, DataError, Plugin, data_file
+
+_PARTS = {"x": ("x", "image", "images", "data"), "y": ("y", "label", "labels", "target", "targets")}
 
 
 class NpzConfig(SplitConfig):
@@ -39,7 +42,8 @@ def from_file(
 ) -> Dataset:
     """A data set from a file with the arrays that the module names."""
     with opened(file) as arrays:
-        given = [split for split in ("train", "valid", "test") if {f"{split}_x", f"{split}_y"} & set(arrays.names)]
+        notes = _unread(arrays)
+        given = [split for split in SPLITS if {f"{split}_x", f"{split}_y"} & set(arrays.names)]
         train = _read(arrays, "train", layout, first_id=0)
         valid = _read(arrays, "valid", layout, first_id=len(train)) if "valid" in given else None
         class_names = _class_names(arrays, [train.labels, *([valid.labels] if valid else [])])
@@ -51,7 +55,8 @@ def from_file(
         with opened(file) as arrays:
             return _read(arrays, "test", layout, first_id=num_read)
 
-    made = cut(train, missing={"valid", "test"} - set(given), config=config, what=str(file))
+    missing = {"valid", "test"} - set(given)
+    made = cut(train, missing=missing, config=config, what=str(file), class_names=class_names)
     return assemble(
         name,
         (made["train"], valid or made["valid"]),
@@ -60,7 +65,33 @@ def from_file(
         augmentation=augmentation,
         limit=config.limit,
         seed=config.seed,
+        notes=notes,
     )
+
+
+def _unread(arrays: Arrays) -> list[str]:
+    """A note on arrays that are not read.
+
+    Raises:
+        DataError: one looks like a split that is called otherwise here.
+    """
+    known = {f"{split}_{part}" for split in SPLITS for part in "xy"} | {"class_names"}
+    others = [name for name in arrays.names if name not in known]
+    for name in others:
+        split, part = _meant(name)
+        if split and part and f"{split}_{part}" not in arrays.names:
+            raise DataError(f"{arrays.path}: {name} looks like the {split} split; call the array {split}_{part}.")
+    return [f"arrays that were not read: {', '.join(others)}"] if others else []
+
+
+def _meant(name: str) -> tuple[str | None, str | None]:
+    """The split and the part, x or y, that the name of an array seems to mean."""
+    words = name.casefold().split("_")
+    for part, called in _PARTS.items():
+        rest = [word for word in words if word not in called]
+        if len(rest) == len(words) - 1 and rest:
+            return split_called("_".join(rest)), part
+    return None, None
 
 
 def _read(arrays: Arrays, split: str, layout: Layout, *, first_id: int) -> Split:
@@ -70,9 +101,19 @@ def _read(arrays: Arrays, split: str, layout: Layout, *, first_id: int) -> Split
 
 
 def _class_names(arrays: Arrays, labels: Sequence[np.ndarray]) -> tuple[str, ...]:
+    """The names in the file, else the numbers.
+
+    Raises:
+        DataError: there are no names, and the labels do not number the classes from 0.
+    """
     if "class_names" in arrays.names:
         return arrays.texts("class_names")
-    return tuple(str(i) for i in range(1 + max((int(part.max()) for part in labels if len(part)), default=0)))
+    known = np.unique(np.concatenate(labels))
+    known = known[known >= 0]  # one below is told with its split
+    absent = np.setdiff1d(np.arange(len(known)), known)
+    if len(absent):
+        raise DataError(f"{arrays.path}: class '{absent[0]}' has no training image: {gaps(known)}")
+    return tuple(str(number) for number in known.tolist())
 
 
 PLUGIN = Plugin(

@@ -84,7 +84,7 @@ def _without_training(report: PreflightReport, spec: JobSpec) -> PreflightReport
 
 def _with_training(report: PreflightReport, spec: JobSpec, bench: Workbench) -> PreflightReport:
     """The report with the time and memory of what is trained and scored."""
-    notes = [*report.notes, *filter(None, [bench.precision_note])]
+    notes = [*report.notes, *bench.dataset.notes, *filter(None, [bench.precision_note])]
     timing = time_paths(spec, bench)
     passes = passes_per_step(spec, bench)
     per_epoch = steps_per_epoch(spec, len(bench.dataset.train))
