@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from searchspaces._architecture import Architecture
 from searchspaces._errors import InvalidArchitecture
-from searchspaces._kernels import Signal, average_3x3, node
+from searchspaces._kernels import Signal, average_3x3, is_fused, node
 from searchspaces._layers import ReLUConvNorm, Style, inherit
 from searchspaces._supernet import Choice, Mixture, Supernet, Tapped
 from searchspaces.nasbench201 import NONE, POOL, SKIP, NASBench201, Plan, operation
@@ -50,10 +50,15 @@ def wanted(plan: Plan, output: Wanted) -> list[Wanted]:
 
 
 class Cell(nn.Module):
-    """Four nodes joined by operations; holds the convolutions in `held` (name -> kernel size)."""
+    """Four nodes joined by operations; holds the convolutions in `held` (name -> kernel size).
 
-    def __init__(self, channels: int, held: Mapping[str, int], style: Style) -> None:
+    Args:
+        plan: of the cell of a stand-alone network, what it runs. In a supernet the plan comes with every call.
+    """
+
+    def __init__(self, channels: int, held: Mapping[str, int], style: Style, plan: Plan | None = None) -> None:
         super().__init__()
+        self.plan = plan
         convs = {name: ReLUConvNorm(channels, channels, kernel, style) for name, kernel in held.items()}
         self.operations = nn.ModuleDict(convs)
 
@@ -66,7 +71,12 @@ class Cell(nn.Module):
         result: Tensor = self.operations[name](x)
         return result
 
-    def forward(self, x: Signal, plan: Plan, output: Wanted) -> Signal:
+    def forward(self, x: Tensor) -> Tensor:
+        """Runs the cell's own plan, x: `batch x channels x height x width`; the same shape comes back."""
+        assert self.plan is not None, "the cell of a supernet is given its plan: see `run`"
+        return self.run(Signal(x), self.plan, _VALUE).value()
+
+    def run(self, x: Signal, plan: Plan, output: Wanted) -> Signal:
         """Runs the operations of `plan` and no other; a cell that ends in no operation gives zeros.
 
         x: `batch x channels x height x width`; the same shape comes back. `output` says what will be read of it.
@@ -79,15 +89,18 @@ class Cell(nn.Module):
     def _node(self, states: Sequence[Signal], terms: Sequence[tuple[int, str]], read: Wanted) -> Signal:
         if [name for _, name in terms] == [SKIP]:
             return states[terms[0][0]]
-        convolved, plain = [], []
+        convolved, called, plain = [], [], []
+        calls = self.plan is not None and not is_fused()  # then each operation is a module that hooks can see
         for source, name in terms:
             if name == SKIP:
                 plain.append(states[source].value())
             elif name == POOL:
                 plain.append(states[source].pooled())
+            elif calls:
+                called.append(self.operations[name](states[source].value()))
             else:
                 convolved.append(cast(ReLUConvNorm, self.operations[name]).convolved(states[source]))
-        return node(convolved, plain, value=read.value, rectified=read.rectified)
+        return node(convolved, [*called, *plain], value=read.value, rectified=read.rectified)
 
     def tapped(self, x: Tensor, plan: Plan, empty: Collection[str], outputs: dict[str, list[Tensor]]) -> Tensor:
         """`forward` by plain operations. `outputs` takes what every live edge puts out; zeros for those in `empty`."""
@@ -128,20 +141,33 @@ class Reduction(nn.Module):
         self.refine = ReLUConvNorm(outputs, outputs, 3, style)
         self.shortcut = style.conv(inputs, outputs, 1)
 
-    def forward(self, x: Signal, output: Wanted) -> Signal:
+    def forward(self, x: Tensor) -> Tensor:
         """The halved image."""
-        # ceil_mode only matters for odd sizes, where the strided convolution rounds up as well
-        shortcut = self.shortcut(F.avg_pool2d(x.value(), kernel_size=2, stride=2, ceil_mode=True))
+        y: Tensor = self.refine(self.halve(x))
+        return y + self._shortened(x)
+
+    def run(self, x: Signal, output: Wanted) -> Signal:
+        """The same by fused operations, where there are any; `output` says what will be read of it."""
+        shortcut = self._shortened(x.value())
         halved = node([self.halve.convolved(x)], value=False)
         return node([self.refine.convolved(halved)], [shortcut], value=output.value, rectified=output.rectified)
 
+    def _shortened(self, x: Tensor) -> Tensor:
+        # ceil_mode only matters for odd sizes, where the strided convolution rounds up as well
+        halved: Tensor = self.shortcut(F.avg_pool2d(x, kernel_size=2, stride=2, ceil_mode=True))
+        return halved
+
 
 class Trunk(nn.Module):
-    """Stem, three stages of cells with two reductions between them, pooling, classifier."""
+    """Stem, three stages of cells with two reductions between them, pooling, classifier.
 
-    def __init__(self, space: NASBench201, held: Mapping[str, int], style: Style) -> None:
+    Args:
+        plan: of a stand-alone network, what every cell runs.
+    """
+
+    def __init__(self, space: NASBench201, held: Mapping[str, int], style: Style, plan: Plan | None = None) -> None:
         super().__init__()
-        config = space.settings
+        self.plan, config = plan, space.settings
         width = config.channels
         self.stem = nn.Sequential(style.conv(config.shape[0], width, 3), style.norm(width))
         self.blocks = nn.ModuleList()
@@ -149,7 +175,7 @@ class Trunk(nn.Module):
             if stage:
                 self.blocks.append(Reduction(width, 2 * width, style))
                 width *= 2
-            self.blocks.extend(Cell(width, held, style) for _ in range(config.cells_per_stage))
+            self.blocks.extend(Cell(width, held, style, plan) for _ in range(config.cells_per_stage))
         self.norm = style.norm(width)
         self.classifier = nn.Linear(width, config.classes)
 
@@ -157,27 +183,44 @@ class Trunk(nn.Module):
         """All cells, from input to output."""
         yield from (block for block in self.blocks if isinstance(block, Cell))
 
-    def forward(self, x: Tensor, plan: Plan) -> Tensor:
-        """x: `batch x channels x height x width` -> logits, `batch x classes`."""
+    def forward(self, x: Tensor) -> Tensor:
+        """x: `batch x channels x height x width` -> logits, `batch x classes`.
+
+        By modules that give each other tensors, so that hooks see what each of them does; inside `fused()` as `run`.
+        """
+        assert self.plan is not None, "the trunk of a supernet is given its plan: see `run`"
+        if is_fused():
+            return self.run(x, self.plan)
+        x = self.stem(x)
+        for block in self.blocks:
+            x = block(x)
+        return self.head(x)
+
+    def run(self, x: Tensor, plan: Plan) -> Tensor:
+        """The same with every cell running `plan`, by fused operations where there are any."""
         in_cell, blocks = wanted(plan, _BOTH)[0], list(self.blocks)
         reads = [in_cell if isinstance(block, Cell) else _BOTH for block in blocks] + [_VALUE]
         signal = self._stemmed(x, reads[0])
         for block, read in zip(blocks, reads[1:], strict=True):
-            signal = block(signal, plan, read) if isinstance(block, Cell) else block(signal, read)
+            signal = block.run(signal, plan, read) if isinstance(block, Cell) else _run(block, signal, read)
         return self.head(signal.value())
 
     def tapped(self, x: Tensor, plan: Plan, empty: Collection[str], outputs: dict[str, list[Tensor]]) -> Tensor:
         """The same, with what every edge puts out (see `Cell.tapped`)."""
         x = self._stemmed(x, _BOTH).value()
         for block in self.blocks:
-            x = block.tapped(x, plan, empty, outputs) if isinstance(block, Cell) else block(Signal(x), _BOTH).value()
+            x = (
+                block.tapped(x, plan, empty, outputs)
+                if isinstance(block, Cell)
+                else _run(block, Signal(x), _BOTH).value()
+            )
         return self.head(x)
 
     def mix(self, x: Tensor, edges: Weighted) -> Tensor:
         """The same with every cell a weighted sum of its operations."""
         x = self._stemmed(x, _BOTH).value()
         for block in self.blocks:
-            x = block.mix(x, edges) if isinstance(block, Cell) else block(Signal(x), _BOTH).value()
+            x = block.mix(x, edges) if isinstance(block, Cell) else _run(block, Signal(x), _BOTH).value()
         return self.head(x)
 
     def head(self, x: Tensor) -> Tensor:
@@ -191,6 +234,10 @@ class Trunk(nn.Module):
         return node([(conv(x), norm)], value=read.value, rectified=read.rectified)
 
 
+def _run(block: nn.Module, x: Signal, output: Wanted) -> Signal:
+    return cast(Reduction, block).run(x, output)
+
+
 class CellNetwork(nn.Module):
     """The stand-alone network of one architecture.
 
@@ -201,7 +248,7 @@ class CellNetwork(nn.Module):
     def __init__(self, space: NASBench201, architecture: Architecture, style: Style) -> None:
         super().__init__()
         self.plan = space.plan(architecture)
-        self.trunk = Trunk(space, space.convolutions(architecture.options), style)
+        self.trunk = Trunk(space, space.convolutions(architecture.options), style, self.plan)
 
     def blocks(self) -> list[nn.Module]:
         """The cells and reductions that `forward` runs one after the other."""
@@ -209,7 +256,7 @@ class CellNetwork(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """x: `batch x channels x height x width` -> logits, `batch x classes`."""
-        logits: Tensor = self.trunk(x, self.plan)
+        logits: Tensor = self.trunk(x)
         return logits
 
 
@@ -226,8 +273,7 @@ class CellSupernet(Supernet):
     def forward(self, x: Tensor, choice: Choice) -> Tensor:
         """x: `batch x channels x height x width`, a choice -> logits, `batch x classes`."""
         if isinstance(choice, Architecture):
-            logits: Tensor = self.trunk(x, self.space.plan(choice))
-            return logits
+            return self.trunk.run(x, self.space.plan(choice))
         return self.trunk.mix(x, self._weighted(choice))
 
     def taps(self, x: Tensor, architecture: Architecture) -> Tapped:

@@ -57,6 +57,11 @@ def fused(enabled: bool = True, *, per_sample: bool = False) -> Iterator[None]:
         _per_sample.reset(tokens[1])
 
 
+def is_fused() -> bool:
+    """Whether this runs inside `fused()`; what is fused there still depends on the machine and on the tensors."""
+    return _wanted.get()
+
+
 def kernel_mode(device: torch.device) -> str:
     """What runs inside `fused()` on a device: `fused`, or `eager` where there is no compiler or no kernel for it."""
     return "fused" if device.type == "cpu" and _library() is not None else "eager"
@@ -69,9 +74,10 @@ def kernel_build(device: torch.device) -> str:
 
 
 class Signal:
-    """What flows between the blocks of a network: a value, `batch x channels x height x width`, and its positive part.
+    """What flows between the nodes of a network: a value, `batch x channels x height x width`, and its positive part.
 
-    Each is made when it is first asked for, and once.
+    Each is made when it is first asked for, and once. Never an argument or a result of a module that is called:
+    whoever looks at a network by hooks expects tensors there.
     """
 
     def __init__(self, value: Tensor | None, rectified: Tensor | None = None) -> None:

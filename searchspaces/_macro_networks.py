@@ -82,7 +82,15 @@ class Chain(nn.Module):
         operations = self.layer(index)
         return operations[option](x) if option in operations else x
 
-    def forward(self, x: Tensor, options: Sequence[str]) -> Tensor:
+    def forward(self, x: Tensor) -> Tensor:
+        """Of a chain that holds one option per layer, x: `batch x channels x height x width` -> logits."""
+        x = self.stem(x)
+        for index in range(len(self.layers)):
+            for operation in self.layer(index).values():  # none where it is an identity
+                x = operation(x)
+        return self.logits(x)
+
+    def run(self, x: Tensor, options: Sequence[str]) -> Tensor:
         """x: `batch x channels x height x width`, an option per layer -> logits, `batch x classes`."""
         x = self.stem(x)
         for index, option in enumerate(options):
@@ -117,7 +125,7 @@ class MacroNetwork(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """x: `batch x channels x height x width` -> logits, `batch x classes`."""
-        logits: Tensor = self.chain(x, self.options)
+        logits: Tensor = self.chain(x)
         return logits
 
 
@@ -134,8 +142,7 @@ class MacroSupernet(Supernet):
     def forward(self, x: Tensor, choice: Choice) -> Tensor:
         """x: `batch x channels x height x width`, a choice -> logits, `batch x classes`."""
         if isinstance(choice, Architecture):
-            logits: Tensor = self.chain(x, [option for _, option in choice.options])
-            return logits
+            return self.chain.run(x, [option for _, option in choice.options])
         return self.chain.mix(x, self._weighted(choice))
 
     def taps(self, x: Tensor, architecture: Architecture) -> Tapped:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
 from searchspaces import Architecture, ContractViolation, SearchSpace
@@ -20,7 +20,7 @@ TOLERANCE = 1e-6
 
 
 def check_networks(space: SearchSpace, drawn: Sequence[Architecture], *, seed: int = 0) -> None:
-    """Stand-alone networks: counted as promised, drawn from the seed alone, traceable.
+    """Stand-alone networks: counted as promised, drawn from the seed alone, traceable, of modules that pass tensors.
 
     Raises:
         ContractViolation: a promise is broken.
@@ -40,6 +40,7 @@ def check_networks(space: SearchSpace, drawn: Sequence[Architecture], *, seed: i
         logits = network.eval()(x)
         _require(logits.dim() == 2 and len(logits) == BATCH, "logits are batch x classes", architecture, logits.shape)
         _close(torch.fx.symbolic_trace(network)(x), logits, "a traced network computes the same", architecture)
+        check_hooks(network, x, architecture)
 
 
 def check_supernet(space: SearchSpace, drawn: Sequence[Architecture], *, seed: int = 0) -> None:
@@ -61,6 +62,44 @@ def check_supernet(space: SearchSpace, drawn: Sequence[Architecture], *, seed: i
         _check_gradients(space, supernet.train(), architecture, example(space, seed))
     _check_many(supernet.eval(), drawn, example(space, seed))
     _check_restriction(space, supernet.eval(), drawn, example(space, seed))
+
+
+def check_hooks(network: nn.Module, x: Tensor, architecture: Architecture) -> None:
+    """Forward hooks, of summaries and profilers, meet tensors at every module, or tuples, lists and dicts of them.
+
+    Raises:
+        ContractViolation: a module is called with something else, or gives something else.
+    """
+    import torch
+
+    def look(module: nn.Module, given: tuple[object, ...], output: object) -> None:
+        for what, values in (("is given", given), ("gives", (output,))):
+            wrong = next((value for value in _leaves(values) if not isinstance(value, torch.Tensor)), None)
+            if wrong is not None:
+                called = next(name for name, own in network.named_modules() if own is module) or "(the whole)"
+                raise ContractViolation(
+                    f"modules of a built network pass plain tensors; {called} ({type(module).__name__}) of "
+                    f"{architecture} {what} {wrong!r}, which no forward hook expects: give it at construction."
+                )
+
+    handles = [module.register_forward_hook(look) for module in network.modules()]
+    try:
+        with torch.no_grad():
+            network(x)
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _leaves(value: object) -> Iterator[object]:
+    """What a value holds, without what torch's own modules leave out: None, as attention without its weights."""
+    if isinstance(value, Mapping):
+        value = tuple(value.values())
+    if isinstance(value, tuple | list):
+        for part in value:
+            yield from _leaves(part)
+    elif value is not None:
+        yield value
 
 
 def example(space: SearchSpace, seed: int) -> Tensor:
@@ -171,6 +210,7 @@ def _check_function(space: SearchSpace, supernet: Supernet, architecture: Archit
     extracted = supernet.extract(architecture)
     _require(extracted.training == supernet.training, "an extracted network is in the supernet's mode", architecture)
     _close(extracted(x), logits, "an extracted network computes what the supernet does", architecture)
+    check_hooks(extracted, x, architecture)
     _close(supernet(x, space.live(architecture)), logits, "the live form computes the same", architecture)
     shared = {id(tensor) for tensor in supernet.parameters()}
     _require(

@@ -48,17 +48,9 @@ def _same(x: Tensor) -> Tensor:
 @contextmanager
 def watched(blocks: Sequence[nn.Module], seen: Callable[[Tensor], None]) -> Iterator[None]:
     """Inside, `seen` is shown what every block puts out, in the order in which they run."""
-    handles = [block.register_forward_hook(lambda module, inputs, output: seen(tensor_of(output))) for block in blocks]
+    handles = [block.register_forward_hook(lambda module, inputs, output: seen(output)) for block in blocks]
     try:
         yield
     finally:
         for handle in handles:
             handle.remove()
-
-
-def tensor_of(output: object) -> Tensor:
-    """What a block puts out: a tensor, or something that holds one as its value."""
-    if isinstance(output, Tensor):
-        return output
-    value: Tensor = output.value()  # type: ignore[attr-defined]
-    return value

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from types import SimpleNamespace
 
 import numpy as np
 import numpy.typing as npt
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from torch import Tensor, nn
 
 from nas.testing import _networks, _spaces
 from nas.testing._spaces import check_space, drawn_architectures, spaces_with
@@ -153,11 +155,33 @@ def _completed_at_random(space: NASBench201, options: Mapping[str, str], rng: Rn
     return space.sample(rng)
 
 
+class _Wrapped(nn.Module):
+    """A block that gives its tensor in a wrapper."""
+
+    def forward(self, x: Tensor) -> SimpleNamespace:
+        return SimpleNamespace(value=x)
+
+
+class _Wrapping(nn.Module):
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.block, self.network = _Wrapped(), network
+
+    def forward(self, x: Tensor) -> Tensor:
+        logits: Tensor = self.network(self.block(x).value)
+        return logits
+
+
+def _of_wrappers(space: NASBench201, architecture: Architecture) -> nn.Module:
+    return _Wrapping(NASBench201.network(space, architecture))
+
+
 BREAKS: dict[str, tuple[Callable[..., object], str]] = {
     "live": (_without_pooling, "the live form computes the same"),
     "counts": (_one_parameter_more, "counted parameters are the network's"),
     "counts ": (_one_operation_more, "live FLOPs"),
     "build": (_unseeded, "build leaves torch's generator"),
+    "network": (_of_wrappers, r"pass plain tensors; block \(_Wrapped\)"),
     "text": (_text_of_first_edge, "a text reads back"),
     "encode_all": (_encoded_in_another_order, "encoded as each architecture alone"),
     "params_all": (_counted_too_high, "counted as each alone"),
