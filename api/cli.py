@@ -40,12 +40,13 @@ from api.options import (
     Url,
     WatchParent,
     Workers,
-    one_of,
+    among,
 )
 from nas.client import Client, JobHandle
 from nas.resources import JobState, TableInfo
 from nas.spec import ExportFormat, JobSpec, PluginRef
-from searchspaces import NASError, ServiceError
+from nas.yaml import read_yaml
+from searchspaces import NASError, ServiceError, one_of
 
 
 class _Commands(typer.core.TyperGroup):
@@ -229,7 +230,7 @@ def export(
     candidate: Annotated[str, typer.Option(help="Digest of a candidate, or `best`.")] = "best",
     format: Annotated[
         str,
-        typer.Option(help="onnx, torch_export or pytorch.", metavar="FORMAT", callback=one_of(*get_args(ExportFormat))),
+        typer.Option(help="onnx, torch_export or pytorch.", metavar="FORMAT", callback=among(*get_args(ExportFormat))),
     ] = "onnx",
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Folder (all files), or a .zip, .onnx or .pt2 file.")
@@ -239,7 +240,7 @@ def export(
         typer.Option(
             help="trained (trains first if need be) or inherited; else as delivered, or inherited.",
             metavar="WEIGHTS",
-            callback=one_of("trained", "inherited"),
+            callback=among("trained", "inherited"),
         ),
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")] = False,
@@ -334,7 +335,7 @@ def plugins_list(
     from nas.plugins import KINDS, describe, registry
 
     if kind is not None and kind not in KINDS:
-        raise typer.BadParameter(f"{kind!r} is no kind; there are {', '.join(KINDS)}.")
+        raise typer.BadParameter(f"{kind!r} is no kind, {one_of(kind, KINDS)}")
     found = [describe(each, name) for each in ([kind] if kind else KINDS) for name in registry(each)]
     print_json(found) if as_json else print_plugins(found)
 
@@ -348,9 +349,10 @@ def plugins_check(
     config: Annotated[str, typer.Option(metavar="YAML", help="Settings to check it with: {path: data.npz}.")] = "{}",
 ) -> None:
     """Run the contract of its kind on a plug-in, as the tests do, and say what it breaks."""
-    import yaml
-
-    settings = yaml.safe_load(config)
+    try:
+        settings = read_yaml(config)
+    except ValueError as error:
+        raise typer.BadParameter(f"{config!r} is no YAML: {error}.") from error
     if not isinstance(settings, dict):
         raise typer.BadParameter(f"{config!r} is no mapping, such as {{path: data.npz}}.")
     checks = _server_part("api.plugin_checks")

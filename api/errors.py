@@ -6,10 +6,11 @@ import json
 import logging
 from collections.abc import Mapping, Sequence
 from http import HTTPStatus
+from typing import Any
 
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
-from pydantic import Field
+from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
@@ -37,6 +38,7 @@ from searchspaces import (
     TrainingDiverged,
     UnknownPlugin,
     Violation,
+    told,
 )
 
 PROBLEM_TYPE = "application/problem+json"
@@ -206,18 +208,23 @@ def _refused(request: Request, error: Exception) -> Response:
 def _invalid(request: Request, error: Exception) -> Response:
     if not isinstance(error, RequestValidationError):
         raise error
-    found = [_violation(item) for item in error.errors()]
+    model = _body_model(request)
+    found = [found for item in error.errors() for found in _violations(item, model)]
     detail = "\n".join(str(violation) for violation in found)
     return problem_response(request_id_of(request), 422, "INVALID_REQUEST", detail, violations=found)
 
 
-def _violation(item: Mapping[str, object]) -> Violation:
-    location = item.get("loc", ())
-    parts = [str(part) for part in location] if isinstance(location, tuple | list) else []
-    kind, message = str(item.get("type", "")), str(item.get("msg", ""))
-    if kind == "json_invalid":
-        return Violation("(body)", "malformed JSON", f"a JSON document ({item.get('ctx', {'error': ''})['error']})")  # type: ignore[index]
-    value = "nothing" if kind == "missing" else repr(item.get("input"))
-    allowed = "no such key" if kind == "extra_forbidden" else message.removeprefix("Value error, ")
-    field = ".".join(parts[1:]) or "(body)"
-    return Violation(field, value if len(value) <= 80 else value[:77] + "...", allowed.removeprefix("Input should be "))
+def _body_model(request: Request) -> type[BaseModel] | None:
+    """What the body of a request is checked against, where that is a model: it knows the names near a wrong one."""
+    body = getattr(request.scope.get("route"), "body_field", None)
+    model = getattr(getattr(body, "field_info", None), "annotation", None)
+    return model if isinstance(model, type) and issubclass(model, BaseModel) else None
+
+
+def _violations(item: Mapping[str, Any], model: type[BaseModel] | None) -> list[Violation]:
+    """One thing that FastAPI found: in the body, or in a parameter, a header or the path."""
+    where, *location = item.get("loc", ()) or ("body",)
+    if item.get("type") == "json_invalid":
+        return [Violation("(body)", "malformed JSON", f"a JSON document ({item.get('ctx', {'error': ''})['error']})")]
+    found = told([{**item, "loc": tuple(location)}], model=model if where == "body" else None)
+    return [Violation("(body)", v.value, v.allowed) if v.field == "(whole)" else v for v in found]

@@ -8,6 +8,8 @@ from typing import Annotated
 
 import typer
 
+from searchspaces import one_of
+
 DEFAULT_PORT = 8421
 
 Url = Annotated[
@@ -29,12 +31,12 @@ LeaseSeconds = Annotated[
 WatchParent = Annotated[bool, typer.Option("--watch-parent", hidden=True, help="End when standard input closes.")]
 
 
-def one_of(*allowed: str) -> Callable[[str | None], str | None]:
+def among(*allowed: str) -> Callable[[str | None], str | None]:
     """Lets an option be one of a few words."""
 
     def check(value: str | None) -> str | None:
         if value is not None and value not in allowed:
-            raise typer.BadParameter(f"{value!r} is not one of {', '.join(allowed)}.")
+            raise typer.BadParameter(f"{value!r} is not {one_of(value, allowed)}.")
         return value
 
     return check

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from nas.plugins import KINDS, registry
-from searchspaces import BrokenPlugin, NASError, NotFound, Plugin
+from searchspaces import BrokenPlugin, NASError, NotFound, Plugin, one_of
 
 _MADE: dict[str, tuple[str, str]] = {
     "spaces": ("searchspaces", "SearchSpace"),
@@ -53,7 +53,7 @@ def find(reference: str) -> list[Found]:
         if error.name != reference and not reference.startswith(f"{error.name}."):
             raise BrokenPlugin(f"{reference} does not load: {error}.") from error
         raise NotFound(
-            f"there is no module {reference!r} on the Python path; give one, KIND:NAME, or one of {', '.join(KINDS)}."
+            f"there is no module {reference!r} on the Python path; give one, KIND:NAME, or {one_of(kind, KINDS)}"
         ) from error
     except Exception as error:  # whatever a module that is being written may raise
         raise BrokenPlugin(f"{reference} does not load: {type(error).__name__}: {error}.") from error

@@ -15,6 +15,7 @@ from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Send
 from starlette.types import Scope as ASGIScope
 
+from api.bodies import body_violations
 from api.errors import Refusal, problem_response
 from api.settings import Scope, Settings
 from searchspaces import Violation
@@ -135,6 +136,9 @@ class Guard:
             more = message.get("more_body", False)
             if len(body) > self._body_bytes_max:
                 raise too_large
+        if wrong := body_violations(bytes(body)):
+            told = "\n".join(map(str, wrong))
+            raise Refusal(422, "INVALID_REQUEST", told, violations=wrong)
         return _replay(bytes(body), receive)
 
 

@@ -129,7 +129,7 @@ class Settings(BaseSettings):
         try:
             return cls(**given)  # type: ignore[arg-type]
         except ValidationError as error:
-            raise ConfigError([_without_secrets(violation) for violation in violations(error)]) from error
+            raise ConfigError([_without_secrets(violation) for violation in violations(error, model=cls)]) from error
 
 
 def _without_secrets(violation: Violation) -> Violation:

@@ -22,7 +22,7 @@ from db._models import Query, Row, evaluations, jobs, offers, units
 from db._states import WORKABLE
 from nas.claims import Answer, Claim, Offer
 from nas.resources import EvaluationState, JobState, UnitState
-from searchspaces import Conflict, InvalidState, LeaseLost, NotFound, SpecError, Violation
+from searchspaces import Conflict, InvalidState, LeaseLost, NotFound, SpecError, Violation, one_of
 
 _WANTED = (*WORKABLE, JobState.PAUSING, JobState.PAUSED)  # a paused job takes answers, and hands nothing out
 _KEYS = {"evaluation_id", "attempt"}
@@ -296,9 +296,8 @@ def _answer(row: Row) -> Answer:
 
 def _violations(given: Answer, metrics: Sequence[str]) -> list[Violation]:
     """What is wrong with an answer: every metric is measured, and no other; or there is an error, and nothing else."""
-    allowed = f"one of the metrics of this evaluation, {', '.join(metrics)}"
     wrong = [
-        Violation(f"{field}.{name}", f"{value:g}", allowed)
+        Violation(f"{field}.{name}", f"{value:g}", f"a metric of this evaluation, {one_of(name, metrics)}")
         for field, values in (("measurements", given.measurements), ("std", given.std))
         for name, value in values.items()
         if name not in metrics

@@ -11,7 +11,7 @@ from db._engine import insert_unless_there, upsert
 from db._ids import new_id
 from db._models import Row, answers, datasets, evaluations, jobs, units, workers
 from nas.resources import DatasetInfo, JsonObject, Worker
-from searchspaces import Conflict, NotFound, SpecError, Violation
+from searchspaces import Conflict, NotFound, SpecError, Violation, did_you_mean
 
 _GONE_AFTER = timedelta(seconds=30)
 _BEAT_EVERY = timedelta(seconds=5)
@@ -71,7 +71,8 @@ def dataset(connection: sa.Connection, name: str) -> DatasetInfo:
     """One data set. Raises NotFound."""
     row = connection.execute(sa.select(datasets).where(datasets.c.name == name)).first()
     if row is None:
-        raise NotFound(f"no data set {name!r}: add it with `nas data add`")
+        names = connection.execute(sa.select(datasets.c.name)).scalars().all()
+        raise NotFound(f"no data set {name!r}: add it with `nas data add`{did_you_mean(name, names)}")
     return DatasetInfo.model_validate(row.info)
 
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+from nas._places import with_places
 from nas.evaluators import epochs_of, level_of, metrics_of, needs_data, needs_supernet
 from nas.plugins import KINDS, registry
 from nas.resources import DatasetInfo, Objective
 from nas.scoring import free_costs, is_scored, proxies_of
 from nas.spec import JobSpec, Level, PluginRef
 from predictors.costs import ready_costs
-from searchspaces import Config, ConfigError, DataError, Plugin, SpecError, UnknownPlugin, Violation
+from searchspaces import Config, ConfigError, DataError, Plugin, SpecError, UnknownPlugin, Violation, one_of
 
 _EPOCHS = "epochs"
 _AUDITED = "accuracy"
@@ -40,7 +41,7 @@ def admit(
     found: list[Violation] = []
     spec = _resolve_dataset(spec, datasets, embedded, found)
     for kind, field, ref in _references(spec):
-        _check_plugin(kind, field, ref, found)
+        _check_plugin(spec, kind, field, ref, found)
     if not found:
         found += _check_networks(spec)
     found += _check_scoring(spec)
@@ -136,8 +137,8 @@ def _check_metrics(spec: JobSpec, *, space_is_wrong: bool) -> list[Violation]:
         return [Violation(f"evaluator.config.{v.field}", v.value, v.allowed) for v in error.violations]
     except DataError as error:
         return [Violation("evaluator", str(spec.evaluator), str(error))]
-    allowed = f"one of {', '.join(sorted(levels))}"
-    found += [Violation(field, repr(name), allowed) for field, name in _metrics(spec) if name not in levels]
+    known = sorted(levels)
+    found += [Violation(field, repr(name), one_of(name, known)) for field, name in _metrics(spec) if name not in levels]
     return found + _check_audit(spec)
 
 
@@ -308,12 +309,12 @@ def _resolve_dataset(
         found.append(Violation("dataset.config", repr(ref.config), allowed))
     elif ref.name not in registry("datasets"):
         names = sorted({*datasets, *registry("datasets")})
-        allowed = f"one of {', '.join(names)}; add yours with `nas data add NAME PATH`"
+        allowed = f"{one_of(ref.name, names)}; add yours with `nas data add NAME PATH`"
         found.append(Violation("dataset", repr(ref.name), allowed))
     return spec
 
 
-def _check_plugin(kind: str, field: str, ref: PluginRef, found: list[Violation]) -> None:
+def _check_plugin(spec: JobSpec, kind: str, field: str, ref: PluginRef, found: list[Violation]) -> None:
     plugins = registry(kind)
     if kind == "datasets" and ref.name not in plugins:
         return  # said already, with the registered names
@@ -321,8 +322,9 @@ def _check_plugin(kind: str, field: str, ref: PluginRef, found: list[Violation])
         plugin: Plugin[Any] = plugins[ref.name]
         plugin.configure(ref.config)
     except UnknownPlugin:
-        found.append(Violation(field, repr(ref.name), f"one of {', '.join(plugins)}"))
+        found.append(Violation(field, repr(ref.name), one_of(ref.name, plugins)))
     except ConfigError as error:
-        found.extend(Violation(f"{field}.config.{v.field}", v.value, v.allowed) for v in error.violations)
+        wrong = [Violation(f"{field}.config.{v.field}", v.value, v.allowed) for v in error.violations]
+        found.extend(with_places(wrong, spec.to_mapping(), JobSpec()))
     except DataError as error:
         found.append(Violation(field, repr(ref.name), str(error)))

@@ -28,7 +28,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from nas.datasets import Dataset
-    from nas.spec import Constraint, PluginRef
+    from nas.quantities import Constraint
+    from nas.spec import PluginRef
     from nas.tasks import Task
 
 FREE = ("live_params", "live_flops")

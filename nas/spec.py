@@ -12,14 +12,16 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal
 
-import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
+from nas._places import with_places
+from nas.plain import unwritable
+from nas.quantities import Constraint, parse_constraint, parse_seconds
+from nas.yaml import read_yaml
 from searchspaces import SpecError, Violation, violations
 
 Direction = Literal["max", "min"]
@@ -27,11 +29,6 @@ Level = Literal["cost", "proxy", "supernet", "partial", "short", "full"]
 """How true a measurement is. `partial`: at less than the job's fidelity, as `resources` says; it is on no front."""
 ExportFormat = Literal["onnx", "torch_export", "pytorch"]
 JsonValue = Any  # what json.loads gives; pydantic's own JsonValue does not survive schema generation for forms
-
-_SUFFIX = {"": 1, "k": 1e3, "M": 1e6, "G": 1e9, "T": 1e12}
-_CONSTRAINT = re.compile(r"^\s*([A-Za-z_][\w.]*)\s*(<=|>=)\s*([-+]?[\d.]+(?:[eE][-+]?\d+)?)\s*([kMGT%]?)\s*$")
-_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
-_DURATION = re.compile(r"^\s*([\d.]+)\s*(s|m|h|d)\s*$")
 
 
 class _Part(BaseModel):
@@ -53,47 +50,18 @@ def _plugin_ref(value: object) -> object:
 
 
 def _seconds(value: object) -> object:
-    if not isinstance(value, str):
-        return value
-    match = _DURATION.match(value)
-    if not match:
-        raise ValueError("a number of seconds, or a number with s, m, h or d, such as 10m")
-    return float(match[1]) * _SECONDS[match[2]]
+    return parse_seconds(value) if isinstance(value, str) else value
+
+
+def _readable(constraint: str) -> str:
+    parse_constraint(constraint)
+    return constraint
 
 
 Ref = Annotated[PluginRef, BeforeValidator(_plugin_ref)]
 CostName = Annotated[str, Field(pattern=r"^[A-Za-z_][\w.]*$", max_length=200)]
+ConstraintText = Annotated[str, AfterValidator(_readable)]
 Seconds = Annotated[float, BeforeValidator(_seconds)]
-
-
-class Constraint(NamedTuple):
-    """A bound on a metric, as written in `params <= 200k`."""
-
-    metric: str
-    operator: Literal["<=", ">="]
-    bound: float
-
-    def violation(self, value: float) -> float:
-        """How far `value` lies outside the bound, relative to the bound; 0 when it holds."""
-        excess = value - self.bound if self.operator == "<=" else self.bound - value
-        return max(0.0, excess / abs(self.bound)) if self.bound else max(0.0, excess)
-
-
-def parse_constraint(text: str) -> Constraint:
-    """Read `metric <= number` or `metric >= number`; k, M, G, T multiply, % divides by 100.
-
-    Raises:
-        ValueError: `text` is not written so.
-    """
-    match = _CONSTRAINT.match(text)
-    try:
-        number = float(match[3]) if match else None
-    except ValueError:
-        number = None
-    if match is None or number is None:
-        raise ValueError("`metric <= number` or `metric >= number`, such as `params <= 200k`")
-    factor = 0.01 if match[4] == "%" else _SUFFIX[match[4]]
-    return Constraint(match[1], "<=" if match[2] == "<=" else ">=", number * factor)
 
 
 class Budget(_Part):
@@ -201,7 +169,7 @@ class JobSpec(_Part):
     objectives: dict[str, Direction] = Field(
         {"accuracy": "max", "params": "min"}, min_length=1, max_length=8, description="Metric: max or min."
     )
-    constraints: tuple[str, ...] = Field((), max_length=32, description="Bounds, such as `params <= 200k`.")
+    constraints: tuple[ConstraintText, ...] = Field((), max_length=32, description="Bounds, such as `params <= 200k`.")
     costs: dict[CostName, Ref] = Field(
         default_factory=dict,
         max_length=32,
@@ -220,7 +188,12 @@ class JobSpec(_Part):
     audit: Audit = Field(default_factory=Audit, description="Check of the ranking against trained networks.")
     deliver: Deliver = Field(default_factory=Deliver, description="What comes out.")
     seed: int = Field(0, ge=0, lt=2**32, description="Root of every random stream.")
-    device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$", description="auto takes CUDA where there is one.")
+    device: str = Field(
+        "auto",
+        pattern=r"^(auto|cpu|cuda(:\d+)?)$",
+        examples=["cpu", "cuda", "cuda:1"],
+        description="auto takes CUDA where there is one.",
+    )
     precision: Literal["auto", "fp32", "bf16"] = Field("auto", description="auto: bf16 where the device gains by it.")
     reuse: Literal["auto", "never"] = Field(
         "auto",
@@ -228,13 +201,6 @@ class JobSpec(_Part):
         "never: trained anew. `supernet.from` is not concerned.",
     )
     labels: dict[str, str] = Field(default_factory=dict, max_length=64, description="Free labels to find it by.")
-
-    @field_validator("constraints")
-    @classmethod
-    def _constraints_read(cls, texts: tuple[str, ...]) -> tuple[str, ...]:
-        for text in texts:
-            parse_constraint(text)
-        return texts
 
     @model_validator(mode="after")
     def _one_source_of_weights(self) -> JobSpec:
@@ -263,21 +229,27 @@ class JobSpec(_Part):
         Raises:
             SpecError: with one violation for every field that is wrong.
         """
+        found: list[Violation] = []
         try:
-            return cls.model_validate(mapping)
+            spec = cls.model_validate(mapping)
         except ValidationError as error:
-            raise SpecError(violations(error)) from error
+            found = with_places(violations(error, model=cls), mapping, cls())
+        fields = {violation.field for violation in found}
+        found += [violation for violation in unwritable(mapping) if violation.field not in fields]
+        if found:
+            raise SpecError(found)
+        return spec
 
     @classmethod
     def from_yaml(cls, path: str | Path) -> JobSpec:
         """Read a YAML file.
 
         Raises:
-            SpecError: the file is missing, is no YAML mapping, or a field is wrong.
+            SpecError: the file is missing, is no YAML mapping, names a key twice, or a field is wrong.
         """
         try:
-            loaded = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+            loaded = read_yaml(Path(path).read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
             raise SpecError([Violation("(file)", str(path), f"a readable YAML file ({error})")]) from error
         if not isinstance(loaded, dict):
             raise SpecError([Violation("(file)", str(path), "a YAML mapping, see examples/digits.yaml")])

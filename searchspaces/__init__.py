@@ -39,8 +39,9 @@ from searchspaces._errors import (
 )
 from searchspaces._files import data_file
 from searchspaces._graph import Drawing, drawing, isomorphism_key, path_encoding, path_vocabulary, paths
-from searchspaces._registry import LOCAL_PATH, Config, Flag, Plugin, Registry, marks_path, violations
+from searchspaces._registry import LOCAL_PATH, Config, Flag, Plugin, Registry, marks_path
 from searchspaces._space import Counts, Decision, Extremes, Rng, SearchSpace, Split
+from searchspaces._violations import did_you_mean, elsewhere, one_of, shortened, told, violations
 
 if TYPE_CHECKING:
     from searchspaces._kernels import fused, kernel_build, kernel_mode, normalised_alone
@@ -98,17 +99,22 @@ __all__ = [
     "Violation",
     "add_sample_signs",
     "data_file",
+    "did_you_mean",
     "drawing",
+    "elsewhere",
     "fused",
     "isomorphism_key",
     "kernel_build",
     "kernel_mode",
     "marks_path",
     "normalised_alone",
+    "one_of",
     "path_encoding",
     "path_vocabulary",
     "paths",
     "sample_gradients",
+    "shortened",
+    "told",
     "violations",
 ]
 

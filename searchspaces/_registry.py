@@ -19,7 +19,8 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic.config import JsonDict
 from pydantic.fields import FieldInfo
 
-from searchspaces._errors import BrokenPlugin, ConfigError, DuplicatePlugin, UnknownPlugin, Violation
+from searchspaces._errors import BrokenPlugin, ConfigError, DuplicatePlugin, UnknownPlugin
+from searchspaces._violations import did_you_mean, violations
 
 T = TypeVar("T")
 # What a broken file raises when it is imported; pydantic's and our own errors are ValueErrors.
@@ -79,7 +80,7 @@ class Plugin(Generic[T]):
         try:
             return self.Config.model_validate(dict(settings or {}))
         except ValidationError as error:
-            raise ConfigError(violations(error)) from error
+            raise ConfigError(violations(error, model=self.Config)) from error
 
     def __call__(self, settings: Mapping[str, object] | _Config | None = None, *context: object) -> T:
         return self.create(self.configure(settings), *context)
@@ -106,7 +107,8 @@ class Registry(Mapping[str, Plugin[T]]):
 
     def __getitem__(self, name: str) -> Plugin[T]:
         if name not in self._targets:
-            raise UnknownPlugin(f"no {self.kind} is called {name!r}; there are {', '.join(self._targets) or 'none'}.")
+            there = f"there are {', '.join(self._targets) or 'none'}{did_you_mean(name, self._targets)}"
+            raise UnknownPlugin(f"no {self.kind} is called {name!r}; {there if there.endswith('?') else there + '.'}")
         module_name, _, attribute = self._targets[name].partition(":")
         try:
             plugin = getattr(importlib.import_module(module_name), attribute or "PLUGIN")
@@ -129,24 +131,3 @@ class Registry(Mapping[str, Plugin[T]]):
 
     def __contains__(self, name: object) -> bool:
         return name in self._targets
-
-
-def violations(error: ValidationError, prefix: str = "") -> list[Violation]:
-    """What pydantic found wrong, in our words: field path, the value given, what is allowed."""
-    found = []
-    for item in error.errors(include_url=False):
-        path = ".".join([part for part in (prefix, *map(str, item["loc"])) if part])
-        value = "nothing" if item["type"] == "missing" else _short(item.get("input"))
-        found.append(Violation(field=path or "(whole)", value=value, allowed=_allowed(item["type"], item["msg"])))
-    return found
-
-
-def _allowed(kind: str, message: str) -> str:
-    if kind == "extra_forbidden":
-        return "no such key"
-    return message.removeprefix("Value error, ").removeprefix("Input should be ")
-
-
-def _short(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= 80 else text[:77] + "..."

@@ -20,6 +20,7 @@ import numpy.typing as npt
 from searchspaces._architecture import Architecture
 from searchspaces._errors import InfeasibleSpace, InvalidArchitecture, MeasurementError
 from searchspaces._registry import Config
+from searchspaces._violations import did_you_mean, one_of
 
 if TYPE_CHECKING:
     import networkx
@@ -247,9 +248,12 @@ class SearchSpace(ABC):
             elif given is None:
                 reasons.append(f"{decision.name} is missing, one of {', '.join(decision.options)}")
             elif given not in decision.options:
-                reasons.append(f"{decision.name} is {given!r}, not one of {', '.join(decision.options)}")
+                reasons.append(f"{decision.name} is {given!r}, not {one_of(given, decision.options)}")
         unknown = set(options) - {decision.name for decision in self.decisions}
-        return reasons + [f"there is no decision {name!r}" for name in sorted(unknown)]
+        return reasons + [
+            f"there is no decision {name!r}{did_you_mean(name, [d.name for d in self.decisions])}"
+            for name in sorted(unknown)
+        ]
 
     # --- walking -----------------------------------------------------------------------------------------------------
 

@@ -14,7 +14,7 @@ from api.openapi import problems
 from db import Store
 from nas.plugins import registry
 from nas.resources import DatasetInfo, Page
-from searchspaces import ConfigError, DataError, NotFound, UnknownPlugin, Violation
+from searchspaces import ConfigError, DataError, NotFound, UnknownPlugin, Violation, one_of
 
 router = APIRouter(prefix="/v1/datasets", tags=["datasets"], route_class=IdempotentRoute)
 
@@ -24,7 +24,9 @@ class DatasetRequest(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$", description="What specs call it.")
+    name: str = Field(
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$", examples=["pets", "pets-v2"], description="What specs call it."
+    )
     plugin: str = Field(min_length=1, max_length=200, description="Its format, one of /v1/dataset_plugins.")
     config: dict[str, Any] = Field(default_factory=dict, description="Settings of the format, such as its path.")
 
@@ -103,7 +105,7 @@ def _loaded(name: str, plugin: str, config: dict[str, Any]) -> DatasetInfo:
     try:
         loaded = registry("datasets")[plugin](config)
     except UnknownPlugin as error:
-        raise ConfigError([Violation("plugin", repr(plugin), f"one of {', '.join(registry('datasets'))}")]) from error
+        raise ConfigError([Violation("plugin", repr(plugin), one_of(plugin, registry("datasets")))]) from error
     except ConfigError as error:
         raise ConfigError([Violation(f"config.{v.field}", v.value, v.allowed) for v in error.violations]) from error
     sizes = {"train": len(loaded.train), "valid": len(loaded.valid), "test": len(loaded.load_test())}

@@ -8,7 +8,7 @@ from api.dependencies import READ, Name
 from api.openapi import problems
 from nas.plugins import registry
 from nas.resources import Page, TableInfo
-from searchspaces import ConfigError, DataError, NotFound
+from searchspaces import ConfigError, DataError, NotFound, one_of
 from searchspaces.tables import Table
 
 router = APIRouter(prefix="/v1/tables", tags=["tables"])
@@ -26,7 +26,7 @@ def tables() -> Page[TableInfo]:
 def table(name: Name) -> TableInfo:
     """One table, read again: whether its files are there and whole."""
     if name not in registry("tables"):
-        raise NotFound(f"there is no table {name!r}; there are {', '.join(registry('tables'))}.")
+        raise NotFound(f"there is no table {name!r}; it is {one_of(name, registry('tables'))}")
     return _described(name)
 
 

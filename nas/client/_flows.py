@@ -12,7 +12,7 @@ from nas.client import _calls as calls
 from nas.client._calls import Call, Weights
 from nas.client._saving import Target, copy_to, save
 from nas.resources import ArtifactInfo, Delivery, Event, Export, ExportState, Job, JobState, Page
-from searchspaces import ExportError, NotFound, ServiceError
+from searchspaces import ExportError, NotFound, ServiceError, did_you_mean
 
 T = TypeVar("T")
 Item = TypeVar("Item")
@@ -114,7 +114,12 @@ def find_job(reference: str) -> Flow[Job]:
         return max(found, key=lambda job: (job.created_at, job.job_id))
     fitting = [job for job in found if job.job_id == reference] or [j for j in found if j.job_id.startswith(reference)]
     if reference == "latest" or not fitting:
-        raise NotFound(f"there is no job {reference!r}; `nas jobs` lists them." if found else "there is no job yet.")
+        if not found:
+            raise NotFound("there is no job yet.")
+        named = [job.job_id for job in found if job.name == reference]
+        hint = f"named so {', '.join(named[:5])}" if named else "`nas jobs` lists them"
+        near = did_you_mean(reference, ["latest", *(job.job_id for job in found)])
+        raise NotFound(f"there is no job {reference!r}; {hint}{near or '.'}")
     if len(fitting) > 1:
         raise NotFound(f"{len(fitting)} jobs begin with {reference!r}; give more of the id.")
     return fitting[0]

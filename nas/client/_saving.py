@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from nas.spec import ExportFormat
-from searchspaces import ExportError, StorageFull
+from searchspaces import ExportError, StorageFull, one_of
 
 _BY_SUFFIX: dict[str, tuple[ExportFormat, str]] = {
     ".onnx": ("onnx", "model.onnx"),
@@ -39,7 +39,7 @@ def target(path: str | Path, format: ExportFormat | None, *, overwrite: bool) ->
     """
     path = Path(path).expanduser()
     if format is not None and format not in _FORMATS:
-        raise ExportError(f"{format!r} is no format; expected one of {', '.join(_FORMATS)}.")
+        raise ExportError(f"{format!r} is no format; expected {one_of(format, _FORMATS)}.")
     if path.suffix in _BY_SUFFIX:
         meant, member = _BY_SUFFIX[path.suffix]
         if format not in (None, meant):

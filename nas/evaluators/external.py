@@ -31,6 +31,7 @@ class ExternalConfig(Config):
     target: str = Field(
         "device",
         pattern=r"^[\w.-]+$",
+        examples=["phone"],
         max_length=100,
         description="Which devices measure: those that ask for this name.",
     )

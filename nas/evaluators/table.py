@@ -18,7 +18,7 @@ from nas.spec import JobSpec, Level, PluginRef, Ref
 from nas.streams import stream
 from predictors.costs import Cost, Reading
 from searchspaces import REGISTRY as SPACES
-from searchspaces import Architecture, Config, ConfigError, MeasurementError, Plugin, SearchSpace, Violation
+from searchspaces import Architecture, Config, ConfigError, MeasurementError, Plugin, SearchSpace, Violation, one_of
 from searchspaces.tables import REGISTRY as TABLES
 from searchspaces.tables import Series, Table
 
@@ -52,7 +52,7 @@ class TableConfig(Config):
         """
         ref = self.table or _table_of(spec.space)
         if ref.name not in TABLES:
-            raise ConfigError([Violation("table", repr(ref.name), f"one of {', '.join(TABLES)}")])
+            raise ConfigError([Violation("table", repr(ref.name), one_of(ref.name, TABLES))])
         try:
             table = _opened(ref.name, json.dumps(ref.config, sort_keys=True), _stamps(ref))
         except ConfigError as error:

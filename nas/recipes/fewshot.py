@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from pydantic import Field
 
 from nas.recipes._splits import SplitConfig, split_recipe
-from searchspaces import ConfigError, Plugin, Violation
+from searchspaces import ConfigError, Plugin, Violation, one_of
 
 if TYPE_CHECKING:
     from nas.training import Recipe, Setting
@@ -40,7 +40,7 @@ def create(config: FewShotConfig, setting: Setting) -> Recipe:
     from nas.training import Exhaustive
 
     known = [decision.name for decision in setting.space.decisions]
-    wrong = [Violation("decisions", repr(n), f"one of {', '.join(known)}") for n in config.decisions if n not in known]
+    wrong = [Violation("decisions", repr(n), one_of(n, known)) for n in config.decisions if n not in known]
     if len(config.decisions) > len(config.at):
         wrong.append(Violation("decisions", repr(config.decisions), f"at most one for each of `at`, {config.at}"))
     if wrong:

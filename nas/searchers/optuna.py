@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 
 from nas.resources import Objective
 from nas.searchers._optuna import OptunaSearcher, experimental
-from searchspaces import Config, ConfigError, Plugin, SearchSpace, Violation
+from searchspaces import Config, ConfigError, Plugin, SearchSpace, Violation, one_of
 
 if TYPE_CHECKING:
     from optuna.samplers import BaseSampler
@@ -23,6 +23,7 @@ class OptunaConfig(Config):
     sampler: str = Field(
         "TPESampler",
         pattern=r"^[A-Z]\w*Sampler$",
+        examples=["GPSampler"],
         max_length=100,
         description="Name of a class in optuna.samplers, such as GPSampler, NSGAIIISampler, TPESampler.",
     )
@@ -55,7 +56,7 @@ def _make(config: OptunaConfig, seed: int) -> BaseSampler:
     found = getattr(samplers, config.sampler, None)
     if not isinstance(found, type) or not issubclass(found, samplers.BaseSampler):
         names = [name for name in samplers.__all__ if name.endswith("Sampler") and name != "BaseSampler"]
-        raise ValueError(f"sampler as one of {', '.join(names)}")
+        raise ValueError(f"sampler as {one_of(config.sampler, names)}")
     with experimental():
         try:
             sampler: BaseSampler = found(**{"seed": seed, **config.kwargs})

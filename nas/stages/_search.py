@@ -13,6 +13,7 @@ from nas.evaluators import EvaluationContext, Outcome, Request, level_of, needs_
 from nas.history import History
 from nas.pareto import Hypervolume, hypervolume_reference
 from nas.ports import Control, JobView
+from nas.quantities import Constraint
 from nas.resources import (
     Evaluation,
     EvaluationState,
@@ -25,7 +26,7 @@ from nas.resources import (
     UnitPlan,
 )
 from nas.searchers import make_searcher
-from nas.spec import Constraint, JobSpec
+from nas.spec import JobSpec
 from nas.stages._score import scores_of
 from nas.streams import stream
 from searchspaces import InfeasibleSpace, MeasurementError

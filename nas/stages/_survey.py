@@ -8,8 +8,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from nas.quantities import Constraint
 from nas.resources import CostRange
-from nas.spec import Constraint, JobSpec
+from nas.spec import JobSpec
 from nas.streams import stream
 from searchspaces import Architecture, MeasurementError
 

@@ -36,6 +36,7 @@ from searchspaces import (
     Plugin,
     SearchSpace,
     Violation,
+    one_of,
 )
 
 _LARGEST = 1e15
@@ -141,9 +142,9 @@ def _inline(operations: Mapping[str, Mapping[str, float]], space: SearchSpace) -
 def _unknown(decisions: Mapping[str, Decision], name: str, option: str) -> str | None:
     """What there is in place of a decision or option that the space does not have."""
     if name not in decisions:
-        return f"a decision of the space, one of {', '.join(decisions)}"
+        return f"a decision of the space, {one_of(name, decisions)}"
     if option not in decisions[name].options:
-        return f"an option of {name}, one of {', '.join(decisions[name].options)}"
+        return f"an option of {name}, {one_of(option, decisions[name].options)}"
     return None
 
 

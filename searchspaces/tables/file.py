@@ -23,7 +23,17 @@ from typing import Any
 import numpy as np
 from pydantic import Field
 
-from searchspaces import LOCAL_PATH, Config, ConfigError, DataError, InvalidArchitecture, Plugin, SearchSpace, Violation
+from searchspaces import (
+    LOCAL_PATH,
+    Config,
+    ConfigError,
+    DataError,
+    InvalidArchitecture,
+    Plugin,
+    SearchSpace,
+    Violation,
+    one_of,
+)
 from searchspaces import REGISTRY as SPACES
 from searchspaces.tables._reading import ARCHITECTURE, DECISION, Archive, rows, texts_of
 from searchspaces.tables._table import Floats, Series, Table
@@ -63,7 +73,7 @@ def create(config: FileConfig) -> Table:
 
 def _space(config: FileConfig, own: Mapping[str, str]) -> SearchSpace:
     if config.space not in SPACES:
-        raise ConfigError([Violation("space", repr(config.space), f"one of {', '.join(SPACES)}")])
+        raise ConfigError([Violation("space", repr(config.space), one_of(config.space, SPACES))])
     try:
         return SPACES[config.space]({**config.settings, **own})
     except ConfigError as error:

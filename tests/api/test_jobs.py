@@ -103,7 +103,7 @@ def test_jobs_are_found_by_state_and_label(service: Running) -> None:
         ({"state": "DONE"}, "state", "SUCCEEDED"),
         ({"page_size": "0"}, "page_size", "1"),
         ({"page_size": "1001"}, "page_size", "1000"),
-        ({"page_size": "many"}, "page_size", "integer"),
+        ({"page_size": "many"}, "page_size", "whole number"),
         ({"page_token": "nonsense"}, "page_token", "next_page_token"),
     ],
 )
@@ -149,7 +149,7 @@ def test_a_change_of_what_is_frozen_is_refused(service: Running) -> None:
     job = service.submit()
     answer = service.http.patch(f"/v1/jobs/{job.job_id}", json={"seed": 3}, headers={"If-Match": "*"})
     assert problem(answer, 422, "INVALID_REQUEST")["violations"] == [
-        {"field": "seed", "value": "3", "allowed": "no such key"}
+        {"field": "seed", "value": "3", "allowed": "no such key; there are name, labels, budget"}
     ]
 
 

@@ -69,7 +69,7 @@ def test_loopback_needs_no_token(host: str) -> None:
     ("wrong", "field", "allowed"),
     [
         ({"port": 70_000}, "port", "65535"),
-        ({"port": "http"}, "port", "integer"),
+        ({"port": "http"}, "port", "whole number"),
         ({"workers": -1}, "workers", "0"),
         ({"lease_seconds": 0}, "lease_seconds", "0.5"),
         ({"log_level": "loud"}, "log_level", "'warning'"),

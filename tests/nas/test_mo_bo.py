@@ -9,12 +9,13 @@ import pytest
 
 from nas.history import History, Record
 from nas.pareto import hypervolume, hypervolume_reference
+from nas.quantities import Constraint
 from nas.resources import EvaluationState, Objective, Proposal
 from nas.scoring import Scores
 from nas.searchers import REGISTRY, make_searcher
 from nas.searchers.mo_bo import _Volume
 from nas.simulation import Measured, simulate
-from nas.spec import Constraint, PluginRef
+from nas.spec import PluginRef
 from nas.streams import stream
 from searchspaces import REGISTRY as SPACES
 from searchspaces import Architecture, SearchSpace

@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 
 from nas.history import History, Record
+from nas.quantities import parse_constraint
 from nas.resources import EvaluationState, Objective
 from nas.scoring import Scores
 from nas.searchers import REGISTRY, Searcher, make_searcher
 from nas.searchers._outlook import Outlook, OutlookConfig, best_by_weight
-from nas.spec import PluginRef, parse_constraint
+from nas.spec import PluginRef
 from nas.streams import stream
 from predictors.zerocost import REGISTRY as PROXIES
 from predictors.zerocost import Passes, Proxy, ProxyContext, Score, score_architecture

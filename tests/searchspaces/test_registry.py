@@ -88,4 +88,4 @@ def test_wrong_settings_name_every_field_its_value_and_what_is_allowed() -> None
     with pytest.raises(ConfigError) as caught:
         plugin({"size": 9, "colour": "red"})
     violations = {v.field: (v.value, v.allowed) for v in caught.value.violations}
-    assert violations == {"size": ("9", "less than or equal to 4"), "colour": ("'red'", "no such key")}
+    assert violations == {"size": ("9", "less than or equal to 4"), "colour": ("'red'", "no such key; there is size")}
