@@ -45,6 +45,7 @@ from searchspaces._violations import did_you_mean, elsewhere, one_of, shortened,
 
 if TYPE_CHECKING:
     from searchspaces._kernels import fused, kernel_build, kernel_mode, normalised_alone
+    from searchspaces._layers import normalisations, track_statistics
     from searchspaces._routed import RoutedSupernet
     from searchspaces._sample_gradients import Geometry, add_sample_signs, sample_gradients
     from searchspaces._supernet import Choice, Mixture, Supernet, Tapped
@@ -107,6 +108,7 @@ __all__ = [
     "kernel_build",
     "kernel_mode",
     "marks_path",
+    "normalisations",
     "normalised_alone",
     "one_of",
     "path_encoding",
@@ -115,6 +117,7 @@ __all__ = [
     "sample_gradients",
     "shortened",
     "told",
+    "track_statistics",
     "violations",
 ]
 
@@ -130,8 +133,10 @@ _WITH_TORCH = {
     "fused": "_kernels",
     "kernel_build": "_kernels",
     "kernel_mode": "_kernels",
+    "normalisations": "_layers",
     "normalised_alone": "_kernels",
     "sample_gradients": "_sample_gradients",
+    "track_statistics": "_layers",
 }
 
 

@@ -10,6 +10,7 @@ from typing import TypeVar, cast
 
 import torch
 from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from searchspaces._kernels import Normalised, Signal
 
@@ -72,3 +73,23 @@ def inherit(child: Module, parent: nn.Module) -> Module:
     held = parent.state_dict()
     child.load_state_dict({name: held[name].clone() for name in child.state_dict()}, assign=True)
     return child.train(parent.training)
+
+
+def normalisations(network: nn.Module) -> Iterator[_BatchNorm]:
+    """Every batch normalisation of a network."""
+    return (module for module in network.modules() if isinstance(module, _BatchNorm))
+
+
+def track_statistics(network: nn.Module) -> nn.Module:
+    """Let every batch normalisation of the network track its statistics, in place; returns the network.
+
+    Layers that did so already keep theirs.
+    """
+    for norm in normalisations(network):
+        if norm.running_mean is None or norm.running_var is None:
+            like = next(network.parameters())
+            norm.track_running_stats = True
+            norm.running_mean = torch.zeros(norm.num_features, device=like.device)
+            norm.running_var = torch.ones(norm.num_features, device=like.device)
+            norm.num_batches_tracked = torch.tensor(0, dtype=torch.long, device=like.device)
+    return network

@@ -5,8 +5,6 @@ from __future__ import annotations
 import contextlib
 import io
 import json
-import logging
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
 
 import safetensors.torch
@@ -14,9 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from nas.export._source import network_source
+from predictors.runtimes import quiet
 from searchspaces import ExportError
-
-_LOGGERS = ("torch.onnx", "torch.export", "torch._export", "onnxscript", "onnx_ir")
 
 
 class Deliverable(nn.Module):
@@ -47,21 +44,21 @@ def exported_program(deliverable: Deliverable, images: Tensor) -> torch.export.E
     # A batch of one would be traced as the constant 1.
     example = images[:2] if len(images) > 1 else images.repeat(2, 1, 1, 1)
     shapes = {"images": {0: torch.export.Dim("batch", min=1)}}
-    with _quiet(), _failures("torch_export"):
+    with quiet(), _failures("torch_export"):
         return torch.export.export(deliverable, (example,), dynamic_shapes=shapes, strict=False)
 
 
 def program_bytes(program: torch.export.ExportedProgram) -> bytes:
     """The program as `torch.export.load` reads it."""
     buffer = io.BytesIO()
-    with _quiet(), _failures("torch_export"):
+    with quiet(), _failures("torch_export"):
         torch.export.save(program, buffer)
     return buffer.getvalue()
 
 
 def onnx_bytes(program: torch.export.ExportedProgram, class_names: Sequence[str]) -> bytes:
     """The program as one ONNX file with its weights inside: input `images`, output `logits`."""
-    with _quiet(), _failures("onnx"):
+    with quiet(), _failures("onnx"):
         converted = torch.onnx.export(
             program, dynamo=True, input_names=["images"], output_names=["logits"], verbose=False, optimize=True
         )
@@ -78,30 +75,13 @@ def source_files(
     deliverable: Deliverable, input_shape: Sequence[int], class_names: tuple[str, ...], card: Mapping[str, object]
 ) -> dict[str, bytes]:
     """`model.py` and `weights.safetensors`."""
-    with _quiet():
+    with quiet():
         source = network_source(deliverable, tuple(input_shape), class_names, card)
     weights = {name: tensor.detach().contiguous().clone() for name, tensor in source.weights.items()}
     return {
         "model.py": source.text.encode(),
         "weights.safetensors": safetensors.torch.save(weights, metadata={"format": "pt"}),
     }
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Keeps the exporters' warnings and log lines, which a user can do nothing about, from the caller."""
-    loggers = [logging.getLogger(name) for name in _LOGGERS]
-    levels = [logger.level for logger in loggers]
-    output = io.StringIO()
-    with warnings.catch_warnings(), contextlib.redirect_stdout(output):
-        warnings.simplefilter("ignore")
-        try:
-            for logger in loggers:
-                logger.setLevel(logging.ERROR)
-            yield
-        finally:
-            for logger, level in zip(loggers, levels, strict=True):
-                logger.setLevel(level)
 
 
 @contextlib.contextmanager

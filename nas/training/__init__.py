@@ -7,7 +7,6 @@ from nas.training._calibration import (
     evaluate_network,
     recalibrate,
     set_statistics,
-    track_statistics,
 )
 from nas.training._data import Batch, DeviceData
 from nas.training._device import (
@@ -62,6 +61,7 @@ from nas.training._splitting import (
 )
 from nas.training._supernet import train_supernet
 from nas.training._uniform import ShuffledData, UniformPaths
+from searchspaces import track_statistics
 
 __all__ = [
     "SMALLEST_MICRO_BATCH",

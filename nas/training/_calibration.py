@@ -7,33 +7,13 @@ from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from nas.datasets import Dataset
 from nas.streams import stream
 from nas.tasks import Task
 from nas.training._data import Batch, DeviceData, Images, Integers, even_parts
 from nas.training._device import Precision, accelerated, choose_device, choose_dtype, to_device
-
-
-def normalisations(network: nn.Module) -> Iterator[_BatchNorm]:
-    """Every batch normalisation of a network."""
-    return (module for module in network.modules() if isinstance(module, _BatchNorm))
-
-
-def track_statistics(network: nn.Module) -> nn.Module:
-    """Let every batch normalisation of the network track its statistics, in place; returns the network.
-
-    Layers that did so already keep theirs.
-    """
-    for norm in normalisations(network):
-        if norm.running_mean is None or norm.running_var is None:
-            like = next(network.parameters())
-            norm.track_running_stats = True
-            norm.running_mean = torch.zeros(norm.num_features, device=like.device)
-            norm.running_var = torch.ones(norm.num_features, device=like.device)
-            norm.num_batches_tracked = torch.tensor(0, dtype=torch.long, device=like.device)
-    return network
+from searchspaces import normalisations, track_statistics
 
 
 def recalibrate(

@@ -16,10 +16,9 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from nas.tasks import Task
-from nas.training._calibration import normalisations
 from nas.training._data import Batch
 from nas.training._device import accelerated, autocast
-from searchspaces import Architecture, MeasurementError, NASError, Supernet
+from searchspaces import Architecture, MeasurementError, NASError, Supernet, normalisations
 
 _PARTS_EACH = 4  # a device that is faster, or gets cheaper paths, takes more parts
 _LARGEST_GROUP = 243  # paths whose logits and statistics are held at once; a subtree of five layers of three options

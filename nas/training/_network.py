@@ -13,7 +13,7 @@ from nas.datasets import Dataset
 from nas.ports import Checkpoints
 from nas.streams import stream, torch_stream
 from nas.tasks import Task
-from nas.training._calibration import calibration_images, set_statistics, track_statistics
+from nas.training._calibration import calibration_images, set_statistics
 from nas.training._data import DeviceData, Images, Integers, even_parts, even_slices
 from nas.training._device import Precision, accelerated, choose_device, choose_dtype, to_device
 from nas.training._engine import (
@@ -28,6 +28,7 @@ from nas.training._engine import (
     optimizer_state,
     weights_state,
 )
+from searchspaces import track_statistics
 
 _WARM_UP = 0.25  # share of the steps in which the rate rises
 _FIRST_RATE = 1 / 25  # of the peak

@@ -1,20 +1,19 @@
-"""Measured time of one forward pass on this machine."""
+"""Measured time of one forward pass on this machine, in the runtime that networks are delivered for."""
 
 from __future__ import annotations
 
-import platform
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, cast
 
 import numpy as np
-import numpy.typing as npt
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from predictors.costs._cost import Cost, Reading
-from searchspaces import Architecture, Config, MeasurementError, Plugin, SearchSpace
+from predictors.runtimes import Context, Floats, OnnxModel, device_name, onnx_of, runs_onnx, timed
+from searchspaces import Architecture, Config, ExportError, MeasurementError, Plugin, SearchSpace
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -23,11 +22,25 @@ if TYPE_CHECKING:
 class Settings(Config):
     """How the time is taken."""
 
+    runtime: Literal["auto", "onnx", "torch"] = Field(
+        "auto",
+        description="onnx: ONNX Runtime, as delivered networks are run; torch: eager PyTorch, several times slower for "
+        "small networks and in another order; auto: onnx where the space's networks can be exported and ONNX Runtime "
+        "has something for the device.",
+    )
     batch: int = Field(1, ge=1, le=4096, description="Inputs per forward pass.")
     warmup: int = Field(5, ge=1, le=1000, description="Passes before the clock starts.")
     repeats: int = Field(30, ge=3, le=10_000, description="Timed passes; the value is their median.")
-    threads: int | None = Field(None, ge=1, le=1024, description="Threads of an operation; none leaves torch's number.")
-    dtype: Literal["float32", "bfloat16", "float16"] = Field("float32", description="Type of weights and inputs.")
+    threads: int = Field(1, ge=1, le=1024, description="Threads of an operation.")
+    dtype: Literal["float32", "bfloat16", "float16"] = Field(
+        "float32", description="Type of weights and inputs; other than float32 with torch only."
+    )
+
+    @model_validator(mode="after")
+    def _format_runs(self) -> Settings:
+        if self.runtime == "onnx" and self.dtype != "float32":
+            raise ValueError(f"dtype float32, as runtime onnx takes no {self.dtype}; or runtime torch")
+        return self
 
 
 class Latency(Cost):
@@ -38,7 +51,7 @@ class Latency(Cost):
     """
 
     def __init__(self, config: Settings, space: SearchSpace, device: str = "cpu") -> None:
-        self.config, self.space, self.device = config, space, device
+        self.config, self.space, self.device = config, space, str(device)
         self._known: dict[str, Reading] = {}
 
     def measure(self, architecture: Architecture) -> Reading:
@@ -47,32 +60,75 @@ class Latency(Cost):
             self._known[live] = self._reading(architecture)
         return self._known[live]
 
-    def _reading(self, architecture: Architecture) -> Reading:
-        import torch
+    def of_file(self, file: Path) -> Reading:
+        """The time of an ONNX file that takes inputs of the space.
 
+        Raises:
+            MeasurementError: ONNX Runtime cannot run it here.
+        """
+        return self._onnx(OnnxModel(file, self.device, threads=self.config.threads))
+
+    @cached_property
+    def runtime(self) -> Literal["onnx", "torch"]:
+        """What the time is taken in: one for all networks, since times of two runtimes cannot be compared."""
+        if self.config.runtime != "auto":
+            return self.config.runtime
+        if self.config.dtype != "float32" or not runs_onnx(self.device):
+            return "torch"
         try:
-            with _threads(self.config.threads) as threads, torch.inference_mode():
-                times = self._times(*self._prepared(architecture))
+            self._exported(self.space.extremes().smallest)
+        except ExportError:
+            return "torch"
+        return "onnx"
+
+    def _reading(self, architecture: Architecture) -> Reading:
+        try:
+            if self.runtime == "onnx":
+                model = OnnxModel(self._exported(architecture), self.device, threads=self.config.threads)
+                return self._onnx(model)
+            return self._eager(architecture)
         except (RuntimeError, AssertionError) as error:  # torch asserts that it was built for the device
             raise MeasurementError(
                 f"the latency of {architecture.text} on {self.device} cannot be measured: {error}; "
-                "choose another device, dtype or batch."
+                "choose another device, runtime, dtype or batch."
             ) from error
+
+    def _exported(self, architecture: Architecture) -> bytes:
+        import torch
+
+        return onnx_of(self.space.build(architecture).eval(), torch.zeros(2, *self.space.input_shape))
+
+    def _onnx(self, model: OnnxModel) -> Reading:
+        x = np.zeros((self.config.batch, *self.space.input_shape), dtype=np.float32)
+        return self._of(model.times(x, warmup=self.config.warmup, repeats=self.config.repeats), model.context)
+
+    def _eager(self, architecture: Architecture) -> Reading:
+        import torch
+
+        with _threads(self.config.threads), torch.inference_mode():
+            times = self._times(*self._prepared(architecture))
+        return self._of(
+            times,
+            {
+                "runtime": "torch",
+                "version": str(torch.__version__),
+                "provider": "eager",
+                "device": torch.device(self.device).type,
+                "device_name": device_name(self.device),
+                "threads": self.config.threads,
+                "dtype": self.config.dtype,
+            },
+        )
+
+    def _of(self, times: Floats, context: Context) -> Reading:
+        """The reading of these passes: median, spread, and what it depends on (the time does not depend on values)."""
         median = float(np.median(times))
-        context: dict[str, str | int | float] = {
-            "device": torch.device(self.device).type,
-            "device_name": device_name(self.device),
-            "threads": threads,
-            "dtype": self.config.dtype,
-            "batch": self.config.batch,
-            "warmup": self.config.warmup,
-            "repeats": self.config.repeats,
-            "torch": str(torch.__version__),
-        }
-        return Reading(median, "ms", 1.4826 * float(np.median(np.abs(times - median))), context)
+        config = self.config
+        passes = {"batch": config.batch, "warmup": config.warmup, "repeats": config.repeats}
+        return Reading(median, "ms", 1.4826 * float(np.median(np.abs(times - median))), {**context, **passes})
 
     def _prepared(self, architecture: Architecture) -> tuple[nn.Module, Tensor]:
-        """The network and its input (zeros: the time does not depend on values) on the device."""
+        """The network and its input on the device."""
         import torch
 
         dtype: torch.dtype = getattr(torch, self.config.dtype)
@@ -83,44 +139,30 @@ class Latency(Cost):
             x = x.to(memory_format=torch.channels_last)
         return network, x
 
-    def _times(self, network: nn.Module, x: Tensor) -> npt.NDArray[np.float64]:
+    def _times(self, network: nn.Module, x: Tensor) -> Floats:
         """Milliseconds of every timed pass."""
         import torch
 
         synchronize = torch.get_device_module(x.device).synchronize
-        times = []
-        for _ in range(self.config.warmup + self.config.repeats):
-            synchronize()
-            start = time.perf_counter()
+
+        def run() -> None:
             network(x)
             synchronize()
-            times.append(time.perf_counter() - start)
-        return 1000 * np.array(times[self.config.warmup :])
+
+        return timed(run, warmup=self.config.warmup, repeats=self.config.repeats)
 
 
 @contextmanager
-def _threads(wanted: int | None) -> Iterator[int]:
-    """torch with this number of threads; gives the number and puts the old one back."""
+def _threads(wanted: int) -> Iterator[None]:
+    """torch with this number of threads; the old one is put back."""
     import torch
 
     before = torch.get_num_threads()
-    torch.set_num_threads(wanted or before)
+    torch.set_num_threads(wanted)
     try:
-        yield torch.get_num_threads()
+        yield
     finally:
         torch.set_num_threads(before)
-
-
-def device_name(device: str) -> str:
-    """The model of the processor or accelerator."""
-    import torch
-
-    if torch.device(device).type == "cuda":
-        return str(torch.cuda.get_device_name(device))
-    cpuinfo = Path("/proc/cpuinfo")
-    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
-    models = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    return next(models, platform.processor() or platform.machine())
 
 
 def _create(config: Config, space: SearchSpace, device: str = "cpu") -> Latency:
@@ -129,7 +171,7 @@ def _create(config: Config, space: SearchSpace, device: str = "cpu") -> Latency:
 
 PLUGIN = Plugin(
     name="latency_ms",
-    description="Measured time of one forward pass.",
+    description="Measured time of one forward pass, in ONNX Runtime where the network can be exported.",
     source="median of repeated passes after warm-up",
     create=_create,
     Config=Settings,

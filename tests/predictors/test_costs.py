@@ -10,8 +10,10 @@ import pytest
 import torch
 
 from predictors.costs import REGISTRY, ready_costs
+from predictors.costs.latency_ms import Latency
+from predictors.runtimes import onnx_of
 from searchspaces import REGISTRY as SPACES
-from searchspaces import InvalidArchitecture, MeasurementError, SearchSpace
+from searchspaces import ConfigError, ExportError, InvalidArchitecture, MeasurementError, SearchSpace
 
 SMALL = {"input_shape": (1, 8, 8), "num_classes": 10, "channels": 4, "cells_per_stage": 1}
 
@@ -50,16 +52,51 @@ def test_ranking_by_live_flops_is_ranking_by_nine_per_3x3_and_one_per_1x1(space:
         assert cost.measure(architecture).value == base + unit * edges
 
 
-def test_a_latency_says_what_it_was_measured_on(space: SearchSpace) -> None:
-    reading = REGISTRY["latency_ms"]({"batch": 2, "repeats": 5, "threads": 1}, space, "cpu").measure(
-        space.extremes().largest
-    )
-    expected = {"device": "cpu", "threads": 1, "dtype": "float32", "batch": 2, "warmup": 5, "repeats": 5}
+@pytest.mark.parametrize(
+    ("settings", "runtime", "provider"),
+    [({}, "onnxruntime", "CPUExecutionProvider"), ({"runtime": "torch", "threads": 2}, "torch", "eager")],
+)
+def test_a_latency_says_what_it_was_measured_on(
+    space: SearchSpace, settings: dict[str, object], runtime: str, provider: str
+) -> None:
+    given = {"batch": 2, "repeats": 5, **settings}
+    reading = REGISTRY["latency_ms"](given, space, "cpu").measure(space.extremes().largest)
+    expected = {"device": "cpu", "dtype": "float32", "batch": 2, "warmup": 5, "repeats": 5}
+    expected |= {"runtime": runtime, "provider": provider, "threads": settings.get("threads", 1)}
     assert expected.items() <= reading.context.items()
     assert reading.context["device_name"]
+    assert reading.context["version"]
     assert reading.unit == "ms"
     assert reading.std is not None
     json.dumps(dict(reading.context))
+
+
+def test_without_a_network_that_can_be_exported_the_latency_is_torch_s(
+    space: SearchSpace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(network: object, x: object) -> bytes:
+        raise ExportError("no")
+
+    monkeypatch.setattr("predictors.costs.latency_ms.onnx_of", refuse)
+    smallest = space.extremes().smallest
+    assert REGISTRY["latency_ms"]({"repeats": 3}, space, "cpu").measure(smallest).context["runtime"] == "torch"
+    with pytest.raises(MeasurementError, match=r"cannot be measured: no; choose another device, runtime"):
+        REGISTRY["latency_ms"]({"runtime": "onnx"}, space, "cpu").measure(smallest)
+
+
+def test_the_runtime_that_takes_float32_alone_is_not_asked_for_another_format(space: SearchSpace) -> None:
+    half = {"dtype": "bfloat16", "repeats": 3}
+    assert REGISTRY["latency_ms"](half, space, "cpu").measure(space.extremes().smallest).context["runtime"] == "torch"
+    with pytest.raises(ConfigError, match="takes no bfloat16"):
+        REGISTRY["latency_ms"]({**half, "runtime": "onnx"}, space, "cpu")
+
+
+def test_an_exported_file_is_timed_as_its_network_is(space: SearchSpace, tmp_path: Path) -> None:
+    cost, largest = REGISTRY["latency_ms"]({"repeats": 3}, space, "cpu"), space.extremes().largest
+    assert isinstance(cost, Latency)
+    file = tmp_path / "model.onnx"
+    file.write_bytes(onnx_of(space.build(largest).eval(), torch.zeros(2, *space.input_shape)))
+    assert cost.of_file(file).context == cost.measure(largest).context
 
 
 def test_architectures_that_run_the_same_operations_have_one_latency(space: SearchSpace) -> None:
@@ -70,7 +107,9 @@ def test_architectures_that_run_the_same_operations_have_one_latency(space: Sear
 
 def test_measuring_a_latency_leaves_the_number_of_threads_and_the_generator_alone(space: SearchSpace) -> None:
     threads, state = torch.get_num_threads(), torch.default_generator.get_state()
-    REGISTRY["latency_ms"]({"repeats": 3, "threads": threads + 1}, space, "cpu").measure(space.extremes().smallest)
+    REGISTRY["latency_ms"]({"repeats": 3, "threads": threads + 1, "runtime": "torch"}, space, "cpu").measure(
+        space.extremes().smallest
+    )
     assert torch.get_num_threads() == threads
     assert torch.equal(state, torch.default_generator.get_state())
 
