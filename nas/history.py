@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence, Set
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -39,6 +39,12 @@ class Record:
     memo: JsonObject = field(default_factory=dict)
     fidelity: Fidelity = _FULL
 
+    @property
+    def is_finished(self) -> bool:
+        """Whether it has all its values, measured at the job's own fidelity."""
+        is_whole = self.fidelity.level != _PARTIAL
+        return is_whole and self.state is EvaluationState.FINISHED and self.values is not None
+
 
 class History:
     """Settled evaluations in commit order, and those still pending.
@@ -46,18 +52,22 @@ class History:
     `settled` only grows; `since(cursor)` gives what is new, so that a searcher's cache costs O(new).
 
     Attributes:
+        finished: of the settled ones those that have all their values, one for each row of `losses()`.
+        first: what was proposed first; None before.
         cheaper: histories of the same architectures at less than this one's fidelity, cheapest first.
     """
 
     def __init__(self, objectives: Sequence[Objective]) -> None:
         self.objectives = tuple(objectives)
         self.settled: list[Record] = []
+        self.finished: list[Record] = []
+        self.first: Architecture | None = None
         self.pending: dict[int, Record] = {}
         self.cheaper: tuple[History, ...] = ()
         self._signs = np.array([1.0 if o.direction == "min" else -1.0 for o in self.objectives])
         self._losses = np.empty((64, len(self.objectives)))
-        self._num_losses = 0
         self._seen: dict[str, int] = {}
+        self._walk: tuple[SearchSpace, Iterator[Architecture], list[Architecture]] | None = None
 
     def __len__(self) -> int:
         return len(self.settled)
@@ -79,6 +89,22 @@ class History:
         """Whether this architecture was proposed before, in whatever state it is."""
         return architecture.digest in self._seen
 
+    def first_unseen(self, space: SearchSpace, taken: Set[str]) -> Architecture | None:
+        """The first architecture in the space's order that was not proposed before and is not in `taken` (digests).
+
+        What was proposed stays so: the walk goes on where it was left, and costs a step for every proposal, over all.
+        """
+        if self._walk is None or self._walk[0] is not space:
+            self._walk = space, space.iterate(), []
+        _, rest, passed = self._walk
+        passed[:] = [a for a in passed if not self.has_seen(a)]  # were taken once, and may have been dropped then
+        found = next((a for a in passed if a.digest not in taken), None)
+        while found is None and (ahead := next(rest, None)) is not None:
+            if not self.has_seen(ahead):
+                passed.append(ahead)
+                found = None if ahead.digest in taken else ahead
+        return found
+
     @property
     def num_distinct(self) -> int:
         """How many different architectures were proposed."""
@@ -93,24 +119,25 @@ class History:
 
         A view that is not to be written to; it costs nothing, however many there are.
         """
-        view = self._losses[: self._num_losses]
+        view = self._losses[: len(self.finished)]
         view.flags.writeable = False
         return view
 
     def add(self, record: Record) -> None:
         """Append one record; a pending one is replaced when it settles."""
         self._seen.setdefault(record.architecture.digest, record.number)
+        if record.number == 0:
+            self.first = record.architecture
         if record.state is EvaluationState.PENDING:
             self.pending[record.number] = record
             return
         self.pending.pop(record.number, None)
         self.settled.append(record)
-        is_whole = record.fidelity.level != _PARTIAL
-        if is_whole and record.state is EvaluationState.FINISHED and record.values is not None:
-            if self._num_losses == len(self._losses):
+        if record.is_finished:
+            if len(self.finished) == len(self._losses):
                 self._losses = np.concatenate((self._losses, np.empty_like(self._losses)))
-            self._losses[self._num_losses] = self._signs * np.array(record.values)
-            self._num_losses += 1
+            self._losses[len(self.finished)] = self._signs * np.array(record.values)
+            self.finished.append(record)
 
     def extend(self, evaluations: Iterable[Evaluation], space: SearchSpace) -> None:
         """Append evaluations as the store gives them."""

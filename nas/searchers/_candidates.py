@@ -11,7 +11,6 @@ from pydantic import Field
 
 from nas.history import History, Record
 from nas.pareto import Front
-from nas.resources import EvaluationState
 from nas.searchers._searcher import live_form
 from nas.streams import stream
 from searchspaces import Architecture, Config, Rng, SearchSpace
@@ -53,8 +52,7 @@ class Candidates:
     def __init__(self, config: CandidatesConfig, space: SearchSpace, pool: Sequence[Architecture] = ()) -> None:
         self.config, self.space, self.pool = config, space, tuple(pool)
         self._history: History | None = None
-        self._cursor = 0
-        self._finished: list[Record] = []
+        self._cursor, self._num_finished = 0, 0
         self._broken: list[Record] = []
         self._front: Front[int] = Front()
         self._around: dict[Architecture, list[Architecture]] = {}
@@ -107,7 +105,7 @@ class Candidates:
     def incumbents(self, history: History, rng: Rng) -> list[Architecture]:
         """The best by each objective and of the front; while nothing is feasible, what breaks the bounds least."""
         self._update(history)
-        if not self._finished:
+        if not history.finished:
             least = sorted(self._broken, key=lambda record: (record.violation, record.number))
             return [record.architecture for record in least[: self.config.parents]]
         losses, rows = history.losses(), list[int]()
@@ -119,27 +117,23 @@ class Candidates:
             rows += [members[i] for i in chosen]
         for column in losses.T:
             rows += smallest(column, self.config.parents)
-        return list(dict.fromkeys(self._finished[i].architecture for i in rows))
+        return list(dict.fromkeys(history.finished[i].architecture for i in rows))
 
     def _update(self, history: History) -> None:
         if history is not self._history:
             self._history, self._cursor = history, 0
-            self._finished, self._broken, self._front = [], [], Front()
-        for record in history.since(self._cursor):
-            loss = history.loss(record)
-            if record.state is EvaluationState.FINISHED and loss is not None:
-                if len(loss) > 1:
-                    self._front.add(len(self._finished), loss)
-                self._finished.append(record)
-            elif record.violation > 0:
-                self._broken.append(record)
-        self._cursor = len(history)
+            self._num_finished, self._broken, self._front = 0, [], Front()
+        self._broken += [r for r in history.since(self._cursor) if r.violation > 0 and not r.is_finished]
+        losses = history.losses()
+        if losses.shape[1] > 1:
+            for row in range(self._num_finished, len(losses)):
+                self._front.add(row, losses[row])
+        self._cursor, self._num_finished = len(history), len(losses)
 
 
 def _root(history: History) -> int:
     """A seed that belongs to a search: what its first proposal was."""
-    first = history.pending.get(0) or next((record for record in history.settled if record.number == 0), None)
-    return 0 if first is None else int(first.architecture.digest, 16)
+    return 0 if history.first is None else int(history.first.digest, 16)
 
 
 def smallest(column: npt.NDArray[np.float64], count: int) -> list[int]:

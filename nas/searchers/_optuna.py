@@ -14,10 +14,8 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from nas.history import History, Record
-from nas.pareto import nondominated
+from nas.pareto import Front
 from nas.resources import EvaluationState, JsonObject, Objective, Proposal
 from nas.searchers._searcher import Searcher, proposal, unseen
 from searchspaces import Architecture, Rng, SearchSpace
@@ -59,12 +57,12 @@ class OptunaSearcher(Searcher):
         window: int | None = None,
     ) -> None:
         super().__init__(space, objectives)
-        self._make_sampler, self._window = make_sampler, window
+        self._make_sampler, self._window = make_sampler, _Window(window)
         self._study = _Study(space, objectives, ordinal=ordinal)
 
     def ask(self, history: History, n: int, rng: Rng) -> list[Proposal]:
         """Up to `n` new architectures; see `Searcher.ask`."""
-        self._study.follow(_newest(history, self._window))
+        self._study.follow(self._window(history))
         taken: set[str] = set()
         proposals: list[Proposal] = []
         while len(proposals) < n:
@@ -114,19 +112,36 @@ def experimental() -> Iterator[None]:
         yield
 
 
-def _newest(history: History, window: int | None) -> History:
-    """The history itself, or one of its front and its newest records, `window` together, and of what is under way."""
-    if window is None or len(history) <= window:
-        return history
-    finished = [r for r in history.settled if r.state is EvaluationState.FINISHED and r.values is not None]
-    losses = np.array([history.loss(record) for record in finished], dtype=float).reshape(len(finished), -1)
-    front = {finished[i].number for i in np.flatnonzero(nondominated(losses))[-(window // 2) :]}
-    newest = {record.number for record in history.settled[len(front) - window :]}
-    part = History(history.objectives)
-    for record in (*history.settled, *history.pending.values()):
-        if record.number in front or record.number in newest or record.state is EvaluationState.PENDING:
+class _Window:
+    """What a sampler sees of a history: all of it, or `size` records, the front and the newest, and what is under way.
+
+    Costs what is new, and the size.
+    """
+
+    def __init__(self, size: int | None) -> None:
+        self._size = size
+        self._history: History | None = None
+        self._cursor = 0
+        self._front: Front[int] = Front()
+
+    def __call__(self, history: History) -> History:
+        if self._size is None or len(history) <= self._size:
+            return history
+        if self._history is not history:
+            self._history, self._cursor, self._front = history, 0, Front()
+        for place, record in enumerate(history.since(self._cursor), self._cursor):
+            loss = history.loss(record)
+            if record.state is EvaluationState.FINISHED and loss is not None:
+                self._front.add(place, loss)
+        self._cursor = len(history)
+        front = sorted(self._front)[-(self._size // 2) :]
+        newest = range(len(history) + len(front) - self._size, len(history))
+        part = History(history.objectives)
+        for place in (*(place for place in front if place < newest.start), *newest):
+            part.add(history.settled[place])
+        for record in history.pending.values():
             part.add(record)
-    return part
+        return part
 
 
 class _Study:

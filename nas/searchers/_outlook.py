@@ -10,7 +10,7 @@ import numpy.typing as npt
 from pydantic import Field, field_validator
 
 from nas.history import History, Record
-from nas.resources import EvaluationState, Objective
+from nas.resources import Objective
 from nas.scoring import Scores
 from nas.spec import PluginRef, Ref
 from nas.streams import stream
@@ -74,6 +74,8 @@ class Outlook:
         self.config, self.space, self.objectives = config, space, tuple(objectives)
         self.scores = scores or Scores(space)
         self._fitted: dict[int, tuple[History, tuple[int, ...], Predictor]] = {}
+        self._judged_so_far: tuple[History, int, list[Record], int] | None = None
+        self._limits: tuple[Predictor, float | None] | None = None
 
     def losses(self, history: History, architectures: Sequence[Architecture], rng: Rng | None = None) -> Floats:
         """`architectures x objectives`, less is better, each column in units of its own.
@@ -109,8 +111,9 @@ class Outlook:
             except MeasurementError:
                 return np.zeros(len(asked))
         direction = -sign
-        known = [record for record in history.settled if _is_finished(record)]
-        predictor = self._predictor(number, history, known, lambda r: direction * r.values[number] if r.values else 0.0)
+        predictor = self._predictor(
+            number, history, history.finished, lambda r: direction * r.values[number] if r.values else 0.0
+        )
         if predictor is None:
             if objective.level == "cost":
                 return sign * self._size_of(asked)
@@ -126,18 +129,40 @@ class Outlook:
 
     def _likely(self, history: History, asked: Sequence[Architecture]) -> Floats:
         """1 for candidates that the predictor puts nearer to what broke a bound when measured than to what held it."""
-        known = [r for r in history.settled if _is_finished(r) or self._broke_unseen(r)]
-        if not any(self._broke_unseen(record) for record in known):
-            return np.zeros(len(asked))
-        predictor = self._predictor(-1, history, known, lambda record: -record.violation)
+        known, num_broken = self._judged(history)
+        predictor = self._predictor(-1, history, known, lambda record: -record.violation) if num_broken else None
         if predictor is None:
             return np.zeros(len(asked))
-        held = np.array([record.violation == 0 for record in known])
-        of_known = predictor.predict([record.architecture for record in known]).mean
-        if not held.any() or held.all():
+        limit = self._limit(known, predictor)
+        if limit is None:
             return np.zeros(len(asked))
-        limit = (of_known[held].mean() + of_known[~held].mean()) / 2
         return np.asarray(predictor.predict(asked).mean < limit, dtype=np.float64)
+
+    def _judged(self, history: History) -> tuple[list[Record], int]:
+        """What held or broke bounds that only measuring tells of, and how many broke one; costs what is new."""
+        kept = self._judged_so_far
+        if kept is None or kept[0] is not history:
+            kept = history, 0, [], 0
+        _, cursor, known, num_broken = kept
+        for record in history.since(cursor):
+            broke = self._broke_unseen(record)
+            num_broken += broke
+            if broke or record.is_finished:
+                known.append(record)
+        self._judged_so_far = history, len(history), known, num_broken
+        return known, num_broken
+
+    def _limit(self, known: Sequence[Record], predictor: Predictor) -> float | None:
+        """Half way between what it predicts of those that held and those that broke, of all that it was fitted on."""
+        if self._limits is None or self._limits[0] is not predictor:
+            seen = self._newest(known, self._size(len(known)))
+            held = np.array([record.violation == 0 for record in seen])
+            between = None
+            if held.any() and not held.all():
+                of_seen = predictor.predict([record.architecture for record in seen]).mean
+                between = float(of_seen[held].mean() + of_seen[~held].mean()) / 2
+            self._limits = predictor, between
+        return self._limits[1]
 
     def _broke_unseen(self, record: Record) -> bool:
         """Whether a record broke a bound that could not be known before."""
@@ -150,7 +175,7 @@ class Outlook:
         size = self._size(len(known))
         if size == 0:
             return None
-        below = [[r for r in cheaper.settled if _is_finished(r)] for cheaper in self._cheaper(history, number)]
+        below = [cheaper.finished for cheaper in self._cheaper(history, number)]
         sizes = [self._size(len(records)) for records in below]
         key, kept = (size, *sizes), self._fitted.get(number)
         if kept is not None and kept[0] is history and kept[1] == key:
@@ -206,10 +231,6 @@ class Outlook:
         """The objectives that are costs known without measuring."""
         costs = {n: o.metric for n, o in enumerate(self.objectives) if o.level == "cost"}
         return {n: self.scores.costs[metric] for n, metric in costs.items() if metric in self.scores.costs}
-
-
-def _is_finished(record: Record) -> bool:
-    return record.state is EvaluationState.FINISHED and record.values is not None
 
 
 def pushed_back(losses: Floats, broken: Floats) -> Floats:

@@ -72,12 +72,11 @@ def unseen(
 ) -> Architecture | None:
     """An architecture from `draw` that was not proposed before and is not in `taken` (digests).
 
-    Tries `draw` a bounded number of times, then uniform samples, then takes the first unseen one in the space's order,
-    which costs at most as many steps as there were proposals: a used-up space ends the search instead of looping.
+    Tries `draw` a bounded number of times, then uniform samples, then takes the first unseen one in the space's order:
+    a used-up space ends the search instead of looping.
     """
     for attempt in range(2 * _TRIES):
         found = draw() if attempt < _TRIES else space.sample(rng)
         if not history.has_seen(found) and found.digest not in taken:
             return found
-    remaining = (a for a in space.iterate() if not history.has_seen(a) and a.digest not in taken)
-    return next(remaining, None)
+    return history.first_unseen(space, taken)

@@ -80,7 +80,8 @@ class EvoPress(FollowingSearcher):
 
     def learn(self, record: Record, loss: Floats | None) -> None:
         """Take in the next record; the last of a round chooses who goes on."""
-        self._measured.setdefault(_round(record), []).append(record)
+        if _round(record)[0] >= self._generation:  # what comes too late teaches nothing
+            self._measured.setdefault(_round(record), []).append(record)
         while len(here := self._measured.get((self._generation, self._round), [])) >= self._number_due():
             best = sorted(filter(is_comparable, here), key=self._merit)
             if self._round < self._rounds - 1 and best:
@@ -90,6 +91,7 @@ class EvoPress(FollowingSearcher):
             if best and (self._parent is None or self._merit(best[0]) <= self._merit(self._parent)):
                 self._parent = best[0]
             self._generation, self._round = self._generation + 1, 0
+            self._measured = {place: found for place, found in self._measured.items() if place[0] >= self._generation}
 
     def ask(self, history: History, n: int, rng: Rng) -> list[Proposal]:
         """Up to `n` children, or survivors at more epochs; see `Searcher.ask`."""

@@ -86,9 +86,8 @@ class GpIts(Searcher):
         for record in history.since(self._cursor):
             if record.state is EvaluationState.FAILED:
                 continue
-            loss = history.loss(record)
-            if record.state is EvaluationState.FINISHED and loss is not None:
-                self._front.add(len(self._finished), loss)
+            if record.is_finished:
+                self._front.add(len(self._finished), history.losses()[len(self._finished)])
                 self._finished.append(len(self._known))
             self._known.append(record)
         self._cursor = len(history)

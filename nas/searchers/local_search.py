@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -32,7 +33,6 @@ class _Climb:
         nearest: while none is feasible, the one that breaks the constraints least.
         near: the new neighbours, when last looked at, of those it went on from.
         explored: architectures whose neighbours were all proposed.
-        has_ended: whether nothing was left to go on from, as long as nothing is learned.
     """
 
     size: int = 0
@@ -40,10 +40,9 @@ class _Climb:
     nearest: Record | None = None
     near: dict[Architecture, list[Architecture]] = field(default_factory=dict)
     explored: set[Architecture] = field(default_factory=set)
-    has_ended: bool = False
 
     def learn(self, record: Record, loss: Floats | None) -> None:
-        self.size, self.has_ended = self.size + 1, False
+        self.size += 1
         if record.state is EvaluationState.FINISHED and loss is not None:
             self.front.add((record.number, record.architecture), loss)
         elif is_comparable(record) and (self.nearest is None or record.violation < self.nearest.violation):
@@ -79,17 +78,17 @@ class LocalSearch(FollowingSearcher):
     def forget(self) -> None:
         """Be as before the first record."""
         self._climbs: list[_Climb] = []
+        self._going: set[int] = set()  # climbs that have not ended; all others cost nothing
 
     def learn(self, record: Record, loss: Floats | None) -> None:
         """Take in the next record."""
         self._climb(record).learn(record, loss)
+        self._going.add(_number(record))
 
     def ask(self, history: History, n: int, rng: Rng) -> list[Proposal]:
         """Up to `n` new architectures; see `Searcher.ask`."""
         self.follow(history)
-        under_way = [0] * (1 + max((_number(r) for r in history.pending.values()), default=0))
-        for record in history.pending.values():
-            under_way[_number(record)] += 1
+        under_way = Counter(_number(record) for record in history.pending.values())
         taken: set[str] = set()
         proposals: list[Proposal] = []
         while len(proposals) < n:
@@ -100,18 +99,18 @@ class LocalSearch(FollowingSearcher):
                 if found is None:
                     break
             taken.add(found.digest)
-            under_way += [0] * (number + 1 - len(under_way))
             under_way[number] += 1
             proposals.append(proposal(found, reason=reason, memo={"climb": number}))
         return proposals
 
     def _neighbour(
-        self, history: History, taken: set[str], under_way: Sequence[int], rng: Rng
+        self, history: History, taken: set[str], under_way: Counter[int], rng: Rng
     ) -> tuple[Architecture | None, int, str]:
         """A new neighbour of where the earliest climb stands that has any; the climb; why."""
         seed = int(rng.integers(2**63))
-        for number, climb in enumerate(self._climbs):
-            if climb.has_ended or self._size(number, under_way) < self.config.initial:
+        for number in sorted(self._going):
+            climb = self._climbs[number]
+            if self._size(number, under_way) < self.config.initial:
                 continue
             draws = stream(seed, "climb", number)  # the same, whatever other climbs and used-up members would draw
             members = climb.members()
@@ -125,19 +124,19 @@ class LocalSearch(FollowingSearcher):
                 new = [a for a in near if a.digest not in taken]
                 if new:
                     return new[int(draws.integers(len(new)))], number, f"neighbour of {member.text}"
-            climb.has_ended = climb.explored.issuperset(members)
+            if climb.explored.issuperset(members):
+                self._going.discard(number)  # nothing is left to go on from, as long as nothing is learned
         return None, 0, ""
 
-    def _start(self, under_way: Sequence[int]) -> int:
+    def _start(self, under_way: Counter[int]) -> int:
         """The climb that a random architecture belongs to: the last while it gathers its start, else a new one."""
-        last = max(len(self._climbs), len(under_way)) - 1
+        last = max([0, len(self._climbs) - 1, *under_way])
         gathers = self._size(last, under_way) < self.config.initial
         is_known = last < len(self._climbs) and (self._climbs[last].front or self._climbs[last].nearest)
         return last if gathers or not is_known else last + 1
 
-    def _size(self, number: int, under_way: Sequence[int]) -> int:
-        settled = self._climbs[number].size if number < len(self._climbs) else 0
-        return settled + (under_way[number] if number < len(under_way) else 0)
+    def _size(self, number: int, under_way: Counter[int]) -> int:
+        return under_way[number] + (self._climbs[number].size if number < len(self._climbs) else 0)
 
     def _climb(self, record: Record) -> _Climb:
         number = _number(record)

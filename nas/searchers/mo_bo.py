@@ -10,7 +10,7 @@ import numpy.typing as npt
 from pydantic import Field
 
 from nas.history import History, Record
-from nas.pareto import hypervolume_reference, nondominated
+from nas.pareto import hypervolume_reference
 from nas.resources import Objective
 from nas.scoring import Scores
 from nas.searchers._posterior import Distances, Posterior, Shape
@@ -78,7 +78,8 @@ class MoBo(GpIts):
             for column, objective in zip(seen.T, self.objectives, strict=True)
         ]
         likely = _chance_to_hold(distances, known, len(asked))[: len(candidates)]
-        volume = _Volume(history.losses(), self.objectives, self.config.directions, rng)
+        reference = hypervolume_reference(history.losses(), self.objectives)
+        volume = _Volume(history.losses()[list(self._front)], reference, self.config.directions, rng)
         for index in range(len(candidates), len(asked)):
             volume.expect(outlooks, index)
         chosen: list[int] = []
@@ -149,20 +150,20 @@ class _Volume:
     """The hypervolume of the front as a mean over directions, and by how much candidates are expected to add to it.
 
     Args:
-        losses: `measured x objectives`.
-        objectives: what they are of.
+        front: losses of its members, `members x objectives`.
+        reference: up to which the volume is measured, `objectives`.
         directions: how many.
         rng: draws them.
     """
 
-    def __init__(self, losses: Floats, objectives: Sequence[Objective], directions: int, rng: Rng) -> None:
-        self._reference = hypervolume_reference(losses, objectives)
-        width = self._reference - losses.min(axis=0)
+    def __init__(self, front: Floats, reference: Floats, directions: int, rng: Rng) -> None:
+        self._reference = reference
+        width = self._reference - front.min(axis=0)
         self._width = np.where(width > 0, width, 1.0)
-        drawn = np.abs(rng.standard_normal((directions, len(objectives))))  # uniform on the sphere, when of length 1
+        drawn = np.abs(rng.standard_normal((directions, len(reference))))  # uniform on the sphere, when of length 1
         self._directions = drawn / np.linalg.norm(drawn, axis=1, keepdims=True)
-        self._nodes = rng.integers(_QUANTILES, size=(directions, len(objectives)))
-        self._reached = self._reach(losses[nondominated(losses)].T[:, :, None]).max(axis=0)  # directions
+        self._nodes = rng.integers(_QUANTILES, size=(directions, len(reference)))
+        self._reached = self._reach(front.T[:, :, None]).max(axis=0)  # directions
 
     def growth(self, outlooks: Sequence[_Outlook]) -> Floats:
         """Expected growth of the volume for every one asked about, up to a factor; where none is expected, how near

@@ -15,7 +15,7 @@ from nas.history import History
 from nas.resources import EvaluationState, Proposal
 from nas.searchers import REGISTRY, proposal
 from nas.searchers._following import Rewards
-from nas.searchers._optuna import OptunaSearcher, _newest
+from nas.searchers._optuna import OptunaSearcher, _Window
 from nas.searchers.cmaes import CmaEs, CmaEsConfig
 from nas.searchers.mcts import Mcts, MctsConfig
 from nas.searchers.reinforce import Reinforce, ReinforceConfig
@@ -319,12 +319,12 @@ def test_a_sampler_that_sees_a_part_sees_the_front_and_the_newest() -> None:
         good = 100.0 if number in (3, 17) else 0.0
         made = proposal(space.sample(rng), reason="test")
         record(history, space, made, (good + number, good - number), violation=0.1 * (number == 5))
-    seen = _newest(history, 20)
+    seen = _Window(20)(history)
     assert {3, 17} <= {r.number for r in seen.settled}
     assert {r.number for r in seen.settled} >= set(range(50, 60))
     assert len(seen) <= 20
     assert [r.number for r in seen.settled] == sorted(r.number for r in seen.settled)
-    assert _newest(history, 60) is history
+    assert _Window(60)(history) is history
 
 
 def test_a_sampler_that_wants_them_sees_ordinal_decisions_as_integers() -> None:

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import replace
+
 from nas.history import History, Record, record_of
 from nas.resources import Evaluation, EvaluationState, Fidelity, Measurement, Objective
 from nas.searchers import proposal
 from nas.streams import stream
+from searchspaces import Architecture
 from tests.nas.conditional import Perceptrons
+from tests.nas.landscapes import Letters
 
 SPACE = Perceptrons()
 OBJECTIVES = (
@@ -41,6 +46,39 @@ def test_losses_are_signed_and_leave_out_failed_and_infeasible_records() -> None
     history.add(record(1, EvaluationState.FAILED))
     history.add(record(2, EvaluationState.INFEASIBLE, (0.9, 9.0)))
     assert history.losses().tolist() == [[-0.5, 3.0]]
+
+
+def test_finished_records_stand_beside_their_losses_and_partial_ones_do_not_count() -> None:
+    history, partial = History(OBJECTIVES), Fidelity(level="partial", resources={"epochs": 3})
+    history.add(replace(record(0, EvaluationState.FINISHED, (0.4, 3.0)), fidelity=partial))
+    history.add(record(1, EvaluationState.FAILED))
+    history.add(record(2, EvaluationState.FINISHED, (0.5, 4.0)))
+    assert [r.number for r in history.finished] == [2]
+    assert history.losses().tolist() == [[-0.5, 4.0]]
+
+
+def test_the_rest_of_a_space_is_walked_through_once_and_what_was_dropped_is_met_again() -> None:
+    steps, space = 0, Letters(4, 4)
+
+    class Counted(Letters):
+        def iterate(self) -> Iterator[Architecture]:
+            nonlocal steps
+            for architecture in super().iterate():
+                steps += 1
+                yield architecture
+
+    counted, history, taken = Counted(4, 4), History(OBJECTIVES), set[str]()
+    first = history.first_unseen(counted, taken)
+    assert first == next(space.iterate())
+    second = history.first_unseen(counted, {first.digest})
+    assert second == list(space.iterate())[1]
+    for number in range(256):
+        found = history.first_unseen(counted, taken)
+        assert found is not None
+        history.add(Record(number, found, EvaluationState.FAILED, None))
+    assert [r.architecture for r in history.settled] == list(space.iterate())
+    assert history.first_unseen(counted, taken) is None
+    assert steps == 256
 
 
 def test_since_gives_what_is_new_in_commit_order() -> None:

@@ -50,7 +50,7 @@ def test_growth_is_in_proportion_to_the_hypervolume_that_a_point_adds(num_object
     reference = hypervolume_reference(seen, objectives)
     before = hypervolume(seen, reference)
     added = np.array([hypervolume(np.vstack([seen, point]), reference) - before for point in asked])
-    volume = _Volume(seen, objectives, 100_000, rng)
+    volume = _Volume(seen, reference, 100_000, rng)
     outlooks = [Known(column) for column in asked.T]
     growth = volume.growth(outlooks)  # type: ignore[arg-type]
     assert added.max() > 0
