@@ -10,6 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 from searchspaces._architecture import Architecture
+from searchspaces._csv import Sheet, is_number, read_sheet
 from searchspaces._errors import (
     BrokenPlugin,
     Cancelled,
@@ -89,6 +90,7 @@ __all__ = [
     "RoutedSupernet",
     "SearchSpace",
     "ServiceError",
+    "Sheet",
     "SpecError",
     "Split",
     "StorageFull",
@@ -104,6 +106,7 @@ __all__ = [
     "drawing",
     "elsewhere",
     "fused",
+    "is_number",
     "isomorphism_key",
     "kernel_build",
     "kernel_mode",
@@ -114,6 +117,7 @@ __all__ = [
     "path_encoding",
     "path_vocabulary",
     "paths",
+    "read_sheet",
     "sample_gradients",
     "shortened",
     "told",

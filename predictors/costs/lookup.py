@@ -1,6 +1,7 @@
 """A cost that was measured elsewhere: read from a CSV file, per architecture or per operation.
 
-Two kinds of files, told apart by their header line; other columns are left alone:
+Two kinds of files, told apart by their header line; other columns are left alone. Fields are parted by commas,
+semicolons or tabs:
 
     architecture,value               decision,option,value
     |nor_conv_3x3~0|+...,3.61        edge1,nor_conv_3x3,0.42
@@ -12,12 +13,10 @@ sum over the active decisions, and over the `base` row where there is one (input
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import math
 import os
-from collections.abc import Callable, Iterator, Mapping
-from io import StringIO
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, NamedTuple
 
@@ -36,7 +35,9 @@ from searchspaces import (
     Plugin,
     SearchSpace,
     Violation,
+    is_number,
     one_of,
+    read_sheet,
 )
 
 _LARGEST = 1e15
@@ -169,8 +170,8 @@ def _content(file: Path) -> bytes:
 
 def _read(file: Path, content: bytes, column: str, space: SearchSpace) -> _Table:
     """The table in a CSV file, of the kind that its header line says."""
-    rows = _rows(file, content)
-    _, header = next(rows, (1, ()))
+    sheet = read_sheet(file, content, texts=("architecture", "decision", "option"))
+    header = sheet.header
     keys = ("architecture",) if "architecture" in header else ("decision", "option")
     if not {*keys, column} <= set(header):
         raise DataError(
@@ -180,11 +181,9 @@ def _read(file: Path, content: bytes, column: str, space: SearchSpace) -> _Table
     places, value_at = [header.index(key) for key in keys], header.index(column)
     found: dict[tuple[str, ...], float] = {}
     read_key = _architecture_reader(space) if len(keys) == 1 else _operation_reader(space)
-    for line, row in rows:
-        if len(row) != len(header):
-            raise DataError(f"{file}, line {line}: got {len(row)} fields; expected the header's {len(header)}.")
+    for line, row in zip(sheet.lines, sheet.rows, strict=True):
         try:
-            key = read_key(*(row[place].strip() for place in places))
+            key = read_key(*(row[place] for place in places))
         except ValueError as error:  # InvalidArchitecture is one
             raise DataError(f"{file}, line {line}: {error}") from error
         if key in found:
@@ -198,26 +197,8 @@ def _read(file: Path, content: bytes, column: str, space: SearchSpace) -> _Table
     return _Table(None, {(name, option): value for (name, option), value in found.items()}, base)
 
 
-def _rows(file: Path, content: bytes) -> Iterator[tuple[int, list[str]]]:
-    """Numbers and fields of the lines that are not empty."""
-    try:
-        text = content.decode("utf-8-sig")  # spreadsheets write a byte order mark
-    except UnicodeDecodeError as error:
-        raise DataError(f"{file} is no UTF-8 text ({error.reason} at byte {error.start}); save it as such.") from error
-    reader = csv.reader(StringIO(text, newline=""), strict=True)
-    try:
-        for row in reader:
-            if row:
-                yield reader.line_num, row
-    except csv.Error as error:
-        raise DataError(f"{file}, line {reader.line_num}: {error}; expected fields with commas between.") from error
-
-
 def _number(file: Path, line: int, column: str, text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
+    value = float(text) if is_number(text) else math.nan
     if not math.isfinite(value):
         raise DataError(f"{file}, line {line}: {column} is {text!r}; expected a finite number.")
     return value

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import math
+import re
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import lru_cache
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile
@@ -14,6 +17,7 @@ from zipfile import BadZipFile
 import numpy as np
 import numpy.typing as npt
 
+from searchspaces._csv import is_missing, is_number, read_sheet
 from searchspaces._errors import ConfigError, DataError
 from searchspaces._files import data_file
 from searchspaces._space import Decision
@@ -70,7 +74,9 @@ def archive(name: str, path: str | None = None) -> Archive:
 def _read(file: Path, changed: int, size: int) -> Archive:
     content = file.read_bytes()
     try:
-        columns = _arrays(file) if file.suffix == ".npz" else _frame(file)
+        columns = _READERS.get(file.suffix.casefold(), _sheet)(file, content)
+    except DataError:
+        raise
     except (OSError, EOFError, ValueError, KeyError, BadZipFile, ImportError, zlib.error) as error:
         raise DataError(f"{file} cannot be read as a table: {error}.") from error
     return Archive(file, columns, hashlib.sha256(content).hexdigest())
@@ -111,24 +117,76 @@ def rows(path: str) -> Archive:
     return columns
 
 
-def _arrays(file: Path) -> dict[str, Array]:
-    with np.load(file, allow_pickle=False) as found:
+def _arrays(file: Path, content: bytes) -> dict[str, Array]:
+    with np.load(BytesIO(content), allow_pickle=False) as found:
         if not hasattr(found, "files"):
             raise ValueError("it holds one array, not several with names")
         return {name: found[name] for name in found.files}
 
 
-def _frame(file: Path) -> dict[str, Array]:
+def _frame(file: Path, content: bytes) -> dict[str, Array]:
     import pandas as pd
 
-    frame = pd.read_parquet(file) if file.suffix == ".parquet" else pd.read_csv(file, dtype={"architecture": str})
+    frame = pd.read_parquet(BytesIO(content))
+    double = [str(name) for name in frame.columns[frame.columns.duplicated()]]
+    if double:
+        raise DataError(f"{file}: two columns are both {double[0]!r}; rename one.")
     return {str(name): _plain(frame[name]) for name in frame.columns}
 
 
 def _plain(column: Any) -> Array:
-    """Numbers as numbers, everything else as text."""
-    values: Array = column.to_numpy()
-    return values if values.dtype.kind in "biuf" else np.array([str(value) for value in column], dtype=np.str_)
+    """Numbers as numbers, everything else as text; what is missing as NaN, or as an empty text."""
+    import pandas as pd
+
+    if pd.api.types.is_bool_dtype(column) and not column.isna().any():
+        return np.asarray(column, dtype=np.bool_)
+    if pd.api.types.is_numeric_dtype(column) and not pd.api.types.is_bool_dtype(column):
+        missing = bool(column.isna().any())
+        values: Array = column.to_numpy(dtype=np.float64, na_value=np.nan) if missing else column.to_numpy()
+        if values.dtype.kind in "iuf":
+            return values
+    texts = ["" if is_empty else _decoded(value) for value, is_empty in zip(column, column.isna(), strict=True)]
+    return np.array(texts, dtype=np.str_)
+
+
+def _sheet(file: Path, content: bytes) -> dict[str, Array]:
+    sheet = read_sheet(file, content, texts=(ARCHITECTURE,))
+    if "" in sheet.header:
+        number = sheet.header.index("") + 1
+        raise DataError(f"{file}: column {number} has no name; name it, or leave it out (an index: index=False).")
+    return {name: _cells(name, sheet.column(name)) for name in sheet.header}
+
+
+def _cells(name: str, cells: list[str]) -> Array:
+    """Options and architectures as text, numbers as numbers; an empty cell of an option is no option."""
+    if name == ARCHITECTURE or name.startswith(DECISION):
+        return np.array(_options(cells) if name.startswith(DECISION) else cells, dtype=np.str_)
+    if all(re.fullmatch(r"[-+]?\d{1,18}", cell) for cell in cells):
+        return np.array([int(cell) for cell in cells], dtype=np.int64)
+    if all(is_number(cell) or is_missing(cell) for cell in cells):
+        return np.array([math.nan if is_missing(cell) else float(cell) for cell in cells], dtype=np.float64)
+    return np.array(cells, dtype=np.str_)
+
+
+def _options(cells: list[str]) -> list[str]:
+    """Options of which all are numbers in their shortest form, so that 1 and 1.0 are the same; others as they are."""
+    if not all(is_number(cell) for cell in cells if cell):
+        return cells
+    return ["" if not cell else str(int(cell)) if cell.isdecimal() else _shortest(float(cell)) for cell in cells]
+
+
+def _shortest(value: float) -> str:
+    return str(int(value)) if value.is_integer() else str(value)
+
+
+def _decoded(value: object) -> str:
+    try:
+        return value.decode("utf-8") if isinstance(value, bytes) else str(value)
+    except UnicodeDecodeError as error:
+        raise DataError(f"{value!r} is no UTF-8 text; save it as text.") from error
+
+
+_READERS: Mapping[str, Callable[[Path, bytes], dict[str, Array]]] = {".npz": _arrays, ".parquet": _frame}
 
 
 def decisions_of(path: str) -> list[Decision]:
@@ -151,7 +209,7 @@ def decisions_of(path: str) -> list[Decision]:
         wrong = next((text for text in (name, *sorted(given)) if not is_option(text)), None)
         if wrong is not None:
             raise DataError(f"{columns.file}: column {DECISION}{name} has {wrong!r}, where {OPTION_RULE} is expected.")
-        numeric = all(_is_number(text) for text in given)
+        numeric = all(is_number(text) for text in given)
         options = tuple(sorted(given, key=float if numeric else str))
         when = None if "" not in texts else _condition(columns, name, texts, {d.name: named[d.name] for d in found})
         found.append(Decision(name, options, (True,) * len(options), "ordinal" if numeric else "op", when))
@@ -159,10 +217,13 @@ def decisions_of(path: str) -> list[Decision]:
 
 
 def texts_of(column: Array) -> list[str]:
-    """A column as options are written: whole numbers without a point, others as short as they can be, none empty."""
+    """A column as options are written: whole numbers without a point, others as short as they can be.
+
+    A number that is missing is an empty text, and so is nothing else: None and NA may be what an option is called.
+    """
     if column.dtype.kind == "f":
-        return ["" if np.isnan(v) else str(int(v)) if v.is_integer() else str(v) for v in column]
-    return ["" if str(value) in ("nan", "None", "<NA>") else str(value) for value in column.tolist()]
+        return ["" if np.isnan(value) else _shortest(float(value)) for value in column]
+    return [_decoded(value) for value in column.tolist()]
 
 
 def _condition(
@@ -175,11 +236,3 @@ def _condition(
     raise DataError(
         f"{columns.file}: {DECISION}{name} is empty in some rows, and no column before it tells in which; fill it in."
     )
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True

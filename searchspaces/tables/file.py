@@ -1,4 +1,6 @@
-"""Your own table: an .npz, .parquet or .csv file with one row for each architecture. Its columns:
+"""Your own table: an .npz, .parquet or .csv file with one row for each architecture.
+
+A file of text may have commas, semicolons or tabs between its fields. The columns:
 
 - `architecture`: as the space writes it; or `decision.NAME` for every decision, which spans a space of its own (use it
   with the space `options` and its setting `file`).
@@ -8,7 +10,8 @@
 - `test.METRIC@EPOCHS`: on data that no search may see; for reports.
 - `seconds@EPOCHS`: how long the training took, the clock of simulated searches.
 
-A unit may follow in brackets: `cost.latency_phone [ms]`. Values that are missing are NaN, or empty.
+A unit may follow in brackets: `cost.latency_phone [ms]`. Values that are missing are NaN, or empty; a decision that an
+architecture does not have is empty, and nothing else is: None and NA may be what an option is called.
 """
 
 from __future__ import annotations
@@ -119,7 +122,10 @@ def _series(columns: Archive) -> Groups:
         if match is None:
             raise DataError(f"{columns.file}: column {name!r} is not METRIC[@EPOCHS][#RUN] [unit]; rename or drop it.")
         key = (match["group"] or "", match["metric"], float(match["epochs"] or 0))
-        parts[key][int(match["run"]) if match["run"] else None] = columns.floats(name)
+        run = int(match["run"]) if match["run"] else None
+        if run in parts[key]:
+            raise DataError(f"{columns.file}: column {name!r} says again what an earlier one does; keep one of them.")
+        parts[key][run] = _finite(columns, name)
         units[key] = units.get(key) or match["unit"] or ""
     clocks = {epochs: _mean(found) for (_, metric, epochs), found in parts.items() if metric == "seconds"}
     measured: dict[str, dict[float, Series]] = defaultdict(dict)
@@ -132,6 +138,17 @@ def _series(columns: Archive) -> Groups:
         elif metric != "seconds":
             (held_out if group else measured)[metric][epochs] = series
     return dict(measured), costs, dict(held_out)
+
+
+def _finite(columns: Archive, name: str) -> Floats:
+    """A column of numbers, of which some may be missing."""
+    values = columns.floats(name)
+    if np.isinf(values).any():
+        row = int(np.isinf(values).reshape(len(values), -1).any(axis=1).argmax()) + 1
+        raise DataError(
+            f"{columns.file}: column {name!r} is infinite in row {row}; leave it empty where it is unknown."
+        )
+    return values
 
 
 def _mean(found: Mapping[int | None, Floats]) -> Floats:

@@ -161,7 +161,7 @@ def test_a_file_is_found_in_the_data_folder_and_known_by_its_content(
     ("content", "said"),
     [
         (b"", "line 1: the columns are none; expected architecture and value"),
-        (b"architecture;value\n8;1\n", "the columns are architecture;value; expected"),
+        (b"architecture|value\n8|1\n", "the columns are architecture|value; expected"),
         (b"architecture,pixel3\n8,1\n", "the columns are architecture, pixel3; expected architecture and value"),
         (b"decision,value\n", "expected architecture and value, or decision, option and value"),
         (b"architecture,value\n", "no rows; add one for each architecture"),
