@@ -47,11 +47,8 @@ class Database:
             yield connection
 
     def now(self, connection: sa.Connection) -> datetime:
-        """The store's clock: the server's on PostgreSQL, so that leases do not depend on the clocks of workers."""
-        if self.is_sqlite:
-            return datetime.now(UTC)
-        now: datetime = connection.execute(sa.select(sa.func.clock_timestamp())).scalar_one()
-        return now.astimezone(UTC)
+        """The store's clock."""
+        return store_time(connection)
 
     @contextmanager
     def _translated(self) -> Iterator[None]:
@@ -94,6 +91,14 @@ def open_engine(url: str) -> sa.Engine:
         sa.event.listen(engine, "connect", _prepare_sqlite)
         sa.event.listen(engine, "begin", _begin_sqlite)
     return engine
+
+
+def store_time(connection: sa.Connection) -> datetime:
+    """What the time is in the store: the server's on PostgreSQL, so that nothing depends on the clocks of workers."""
+    if connection.dialect.name == "sqlite":
+        return datetime.now(UTC)
+    now: datetime = connection.execute(sa.select(sa.func.clock_timestamp())).scalar_one()
+    return now.astimezone(UTC)
 
 
 def use_wal(engine: sa.Engine) -> None:

@@ -8,7 +8,8 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from db import _events
+from db import _clock, _events
+from db._engine import store_time
 from db._ids import new_id, page_limit, token_of, values_of
 from db._models import Row, job_labels, jobs, units
 from db._states import STOPPED_BY_USER, WORKABLE, target_of
@@ -87,6 +88,12 @@ def read(connection: sa.Connection, job_id: str) -> Job:
     return job_of(row, _labels(connection, [job_id]).get(job_id, {}))
 
 
+def elapsed(connection: sa.Connection, job_id: str) -> float:
+    """What a job's clock shows right now."""
+    row = connection.execute(sa.select(jobs.c.clock_seconds, jobs.c.clock_since).where(jobs.c.job_id == job_id)).one()
+    return _clock.elapsed(row, store_time(connection))
+
+
 def page(
     connection: sa.Connection, *, state: JobState | None, label: str | None, page_size: int, page_token: str | None
 ) -> Page[Job]:
@@ -131,7 +138,7 @@ def change(
     if budget is not None:
         old = Budget.model_validate(row.budget)
         new = old.model_copy(update={field: getattr(budget, field) for field in budget.model_fields_set})
-        _check_budget(row, old, new)
+        _check_budget(row, old, new, now)
         values["budget"] = new.model_dump(mode="json")
         values["progress"] = row.progress | {"evaluations_total": new.evaluations}
         is_searching = row.stage == Phase.SEARCH and has_units(connection, job_id, UnitState.READY, UnitState.LEASED)
@@ -166,6 +173,8 @@ def move(connection: sa.Connection, row: Row, name: str, now: datetime, *, reaso
     if state is JobState.RUNNING and row.started_at is None:
         values["started_at"] = now
     connection.execute(sa.update(jobs).where(jobs.c.job_id == row.job_id).values(**values))
+    if state.is_terminal or state is JobState.PAUSED:
+        _clock.stop(connection, row.job_id, now)
     _events.append(connection, row.job_id, [("job.state", {"state": state, "reason": reason})], now)
 
 
@@ -228,7 +237,13 @@ def job_of(row: Row, labels: dict[str, str]) -> Job:
         spec=row.spec,
         spec_digest=row.spec_digest,
         budget=Budget.model_validate(row.budget),
-        spent=Spent(evaluations=row.spent_evaluations, epochs=row.spent_epochs, wall_seconds=row.spent_seconds),
+        spent=Spent(
+            evaluations=row.spent_evaluations,
+            epochs=row.spent_epochs,
+            wall_seconds=row.clock_seconds or 0.0,
+            worker_seconds=row.spent_seconds,
+            queued_seconds=_clock.queued(row),
+        ),
         objectives=tuple(Objective.model_validate(objective) for objective in row.objectives),
         labels=labels,
         version=row.version,
@@ -270,15 +285,16 @@ def _is_raised(old: Budget, new: Budget) -> bool:
     return new.evaluations > old.evaluations or wall
 
 
-def _check_budget(row: Row, old: Budget, new: Budget) -> None:
+def _check_budget(row: Row, old: Budget, new: Budget, now: datetime) -> None:
     if row.state in (JobState.FAILED, JobState.CANCELLED, JobState.CANCELLING) and new != old:
         raise InvalidState(f"job {row.job_id} is {row.state}: its budget cannot change; submit a new job")
     violations = []
     if new.evaluations < row.spent_evaluations:
         allowed = f"at least {row.spent_evaluations}, which are spent"
         violations.append(Violation("budget.evaluations", str(new.evaluations), allowed))
-    if new.wall_time is not None and new.wall_time != old.wall_time and new.wall_time < row.spent_seconds:
-        allowed = f"at least {row.spent_seconds:.0f} seconds, which are spent"
+    elapsed = _clock.elapsed(row, now)
+    if new.wall_time is not None and new.wall_time != old.wall_time and new.wall_time < elapsed:
+        allowed = f"at least {elapsed:.0f} seconds, which are spent"
         violations.append(Violation("budget.wall_time", f"{new.wall_time:g}", allowed))
     if new.epochs != old.epochs and row.started_at is not None:
         allowed = f"{old.epochs}: a training length is fixed when the job starts; submit a new job for another"

@@ -8,7 +8,7 @@ from threading import Lock
 
 import sqlalchemy as sa
 
-from db import _candidates, _evaluations, _events, _jobs
+from db import _candidates, _clock, _evaluations, _events, _jobs
 from db._fence import Fence, Held
 from db._models import jobs
 from nas.ports import Control
@@ -61,6 +61,11 @@ class LeasedJournal:
         """The job as it stands now."""
         with self._fence.read() as connection:
             return _jobs.read(connection, self._job_id)
+
+    def elapsed(self) -> float:
+        """Real seconds since the job's first lease, without pauses, as of now."""
+        with self._fence.read() as connection:
+            return _jobs.elapsed(connection, self._job_id)
 
     def control(self) -> Control:
         """What the user wants of the job; asks the store at most five times a second, and renews the lease when due.
@@ -129,6 +134,7 @@ class LeasedJournal:
             more = {
                 "spent_epochs": jobs.c.spent_epochs + epochs,
                 "spent_seconds": jobs.c.spent_seconds + seconds,
+                **_clock.tick(held.job, held.now),
             }
             held.connection.execute(sa.update(jobs).where(jobs.c.job_id == self._job_id).values(**more))
 

@@ -81,6 +81,9 @@ jobs = sa.Table(
     sa.Column("started_at", UtcTime),
     sa.Column("finished_at", UtcTime),
     sa.Column("supernet", _JSON),
+    sa.Column("clock_seconds", sa.Double),
+    sa.Column("clock_since", UtcTime),
+    sa.Column("plan", _JSON),
     sa.Index(None, "state", "job_id"),
 )
 

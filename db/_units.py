@@ -8,7 +8,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from db import _events, _jobs
+from db import _clock, _events, _jobs
 from db._engine import Database
 from db._fence import Held
 from db._jobs import EXPORT, STAGE
@@ -68,8 +68,10 @@ def take(database: Database, job_id: str, worker_id: str, lease_seconds: float) 
             "lease_until": now + timedelta(seconds=lease_seconds),
         }
         connection.execute(sa.update(units).where(units.c.unit_id == row.unit_id).values(**values))
-        if job.state == JobState.QUEUED and row.kind == STAGE:
-            _jobs.move(connection, job, "start", now)
+        if row.kind == STAGE:
+            _clock.start(connection, job_id, now)
+            if job.state == JobState.QUEUED:
+                _jobs.move(connection, job, "start", now)
         return unit_of(row).model_copy(update={"state": UnitState.LEASED, "attempt": row.attempt + 1})
 
 
@@ -133,6 +135,7 @@ def release(held: Held, unit: Unit) -> None:
     """The worker lets go of the unit; nothing is held against it."""
     row = held.connection.execute(sa.select(units).where(units.c.unit_id == unit.unit_id)).one()
     _put_back(held.connection, held.job, row, {})
+    _let_go(held.connection, row, held.now)
     _jobs.rest(held.connection, unit.job_id, held.now)
 
 
@@ -160,6 +163,7 @@ def _take_back(connection: sa.Connection, job: Row, unit: Row, now: datetime) ->
     if losses < MAX_LOSSES:
         _tell(connection, unit, "the worker went silent; the unit waits for another", now)
         _put_back(connection, job, unit, {"losses": losses})
+        _let_go(connection, unit, min(now, unit.lease_until))
     else:
         reason = (
             f"unit {unit.key} of stage {unit.stage} was lost by {losses} workers, the last being {unit.worker_id}: "
@@ -170,6 +174,12 @@ def _take_back(connection: sa.Connection, job: Row, unit: Row, now: datetime) ->
         if unit.kind == STAGE:
             _jobs.fail(connection, job, reason, now)
     _jobs.rest(connection, job.job_id, now)
+
+
+def _let_go(connection: sa.Connection, unit: Row, until: datetime) -> None:
+    """The job's clock stands while nobody has a unit of it that was begun."""
+    if unit.kind == STAGE and not _jobs.has_units(connection, unit.job_id, UnitState.LEASED):
+        _clock.stop(connection, unit.job_id, until)
 
 
 def _put_back(connection: sa.Connection, job: Row, unit: Row, values: dict[str, Any]) -> None:

@@ -22,6 +22,11 @@ class StoreView:
         with self._database.read() as connection:
             return _jobs.read(connection, self._job_id)
 
+    def elapsed(self) -> float:
+        """Real seconds since the job's first lease, without pauses, as of now."""
+        with self._database.read() as connection:
+            return _jobs.elapsed(connection, self._job_id)
+
     def front(self) -> ParetoFront:
         """The front of the job's objectives."""
         with self._database.read() as connection:

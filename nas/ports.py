@@ -59,6 +59,9 @@ class Journal(Protocol):
     def job(self) -> Job:
         """The job as it stands now (budgets may have been raised)."""
 
+    def elapsed(self) -> float:
+        """Real seconds since the job's first lease, without pauses, as of now."""
+
     def control(self) -> Control:
         """Renew the lease when due, and read what the user wants. Cheap enough to call in every step."""
 
@@ -139,6 +142,9 @@ class JobView(Protocol):
     """A job as the planner of its next stage sees it."""
 
     def job(self) -> Job: ...
+
+    def elapsed(self) -> float:
+        """Real seconds since the job's first lease, without pauses, as of now."""
 
     def front(self) -> ParetoFront: ...
 

@@ -191,11 +191,13 @@ class Progress(Resource):
 
 
 class Spent(Resource):
-    """What a job has spent so far, over all its workers."""
+    """What a job has spent so far."""
 
     evaluations: int = 0
     epochs: int = 0
-    wall_seconds: float = 0.0
+    wall_seconds: float = Field(0.0, description="Real time since its first lease, without pauses: its budget's.")
+    worker_seconds: float = Field(0.0, description="Summed over all workers.")
+    queued_seconds: float | None = Field(None, description="From its submission to its first lease.")
 
 
 class TopNetworks(Resource):

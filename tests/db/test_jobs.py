@@ -128,7 +128,7 @@ def test_a_budget_below_what_is_spent_is_refused(store: Store, worker_id: str) -
     settled_points(lease, [(0.5, 1.0), (0.6, 2.0)])
     lease.journal.spend(seconds=100.0, epochs=3)
     with pytest.raises(SpecError) as refused:
-        store.change_job(lease.job_id, version=None, budget=Budget(evaluations=1, wall_time=50, epochs=31))
+        store.change_job(lease.job_id, version=None, budget=Budget(evaluations=1, wall_time=1e-6, epochs=31))
     assert [violation.field for violation in refused.value.violations] == [
         "budget.evaluations",
         "budget.wall_time",
