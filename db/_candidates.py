@@ -80,8 +80,12 @@ def one(connection: sa.Connection, job_id: str, digest: str) -> Candidate:
     return _filled(connection, job_id, [row])[0].model_copy(update={"evaluations": tuple(found)})
 
 
-def every(connection: sa.Connection, job_id: str) -> list[Candidate]:
-    """All candidates, in order of their numbers."""
+def every(connection: sa.Connection, job_id: str, *, having: str | None = None) -> list[Candidate]:
+    """All candidates, or those with a value of this key, in order of their numbers."""
+    if having is not None:
+        keyed = (candidate_values.c.job_id == job_id, candidate_values.c.key == having)
+        digests = list(connection.execute(sa.select(candidate_values.c.digest).where(*keyed)).scalars())
+        return _filled(connection, job_id, _by_digest(connection, job_id, digests))
     rows = connection.execute(
         sa.select(*_COLUMNS).where(candidates.c.job_id == job_id).order_by(candidates.c.number)
     ).all()

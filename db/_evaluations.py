@@ -12,6 +12,7 @@ from db import _front
 from db._engine import chunks, incoming, upsert
 from db._fence import Held
 from db._models import Row, candidate_values, candidates, evaluations, jobs, measurements
+from nas.ports import Tally
 from nas.resources import Evaluation, EvaluationState, Fidelity, Measurement, Objective, Proposal, Settlement
 from nas.spec import Level
 from searchspaces import MeasurementError, NotFound
@@ -85,6 +86,17 @@ def settled(connection: sa.Connection, job_id: str, *levels: Level, after: int) 
     """Settled evaluations of these levels with `commit > after`, in commit order, in two queries."""
     chosen = (_at(levels), evaluations.c.commit_number > after)
     return _read(connection, job_id, chosen, evaluations.c.commit_number)
+
+
+def tally(connection: sa.Connection, job_id: str, *levels: Level) -> Tally:
+    """What is settled at these levels: how many, how many finished, and the mean seconds of those that took time."""
+    took = sa.func.nullif(evaluations.c.seconds, 0.0)
+    finished = sa.case((evaluations.c.state == EvaluationState.FINISHED, 1), else_=0)
+    query = sa.select(sa.func.count(), sa.func.sum(finished), sa.func.avg(took)).where(
+        evaluations.c.job_id == job_id, _at(levels), evaluations.c.commit_number.is_not(None)
+    )
+    num_settled, num_finished, seconds = connection.execute(query).one()
+    return Tally(int(num_settled), int(num_finished or 0), float(seconds or 0.0))
 
 
 def _stored(fidelity: Fidelity) -> str:

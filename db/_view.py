@@ -7,8 +7,10 @@ import sqlalchemy as sa
 from db import _candidates, _evaluations, _jobs
 from db._engine import Database
 from db._models import units
+from nas.ports import Tally
 from nas.resources import Candidate, Evaluation, Job, JsonObject, ParetoFront, Phase, UnitState
 from nas.spec import Level
+from searchspaces import NotFound
 
 
 class StoreView:
@@ -32,15 +34,28 @@ class StoreView:
         with self._database.read() as connection:
             return _candidates.front(connection, self._job_id)
 
-    def candidates(self) -> list[Candidate]:
-        """All candidates with their values, in order of their numbers."""
+    def candidates(self, *, having: str | None = None) -> list[Candidate]:
+        """All candidates with their values, or those with a value of this key, in order of their numbers."""
         with self._database.read() as connection:
-            return _candidates.every(connection, self._job_id)
+            return _candidates.every(connection, self._job_id, having=having)
+
+    def candidate(self, digest: str) -> Candidate | None:
+        """One candidate with all its evaluations."""
+        with self._database.read() as connection:
+            try:
+                return _candidates.one(connection, self._job_id, digest)
+            except NotFound:
+                return None
 
     def settled(self, *levels: Level) -> list[Evaluation]:
         """Settled evaluations of these levels, in commit order."""
         with self._database.read() as connection:
             return _evaluations.settled(connection, self._job_id, *levels, after=0)
+
+    def tally(self, *levels: Level) -> Tally:
+        """What is settled at these levels, counted where it is kept."""
+        with self._database.read() as connection:
+            return _evaluations.tally(connection, self._job_id, *levels)
 
     def evaluations(self, digest: str) -> list[Evaluation]:
         """All evaluations of one candidate, with their measurements."""

@@ -50,6 +50,14 @@ class Checkpoint(NamedTuple):
     meta: JsonObject
 
 
+class Tally(NamedTuple):
+    """How many evaluations are settled, how many of these finished, and the mean seconds of those that took time."""
+
+    settled: int
+    finished: int
+    seconds: float
+
+
 class Journal(Protocol):
     """The store as one leased unit sees it. All methods raise LeaseLost when the lease is another's."""
 
@@ -148,9 +156,16 @@ class JobView(Protocol):
 
     def front(self) -> ParetoFront: ...
 
-    def candidates(self) -> list[Candidate]: ...
+    def candidates(self, *, having: str | None = None) -> list[Candidate]:
+        """All candidates, or those with a value of this key (`metric@level`), in order of their numbers."""
+
+    def candidate(self, digest: str) -> Candidate | None:
+        """One candidate with all its evaluations."""
 
     def settled(self, *levels: Level) -> list[Evaluation]: ...
+
+    def tally(self, *levels: Level) -> Tally:
+        """What is settled at these levels, counted where it is kept: cheap, however many there are."""
 
     def evaluations(self, digest: str) -> list[Evaluation]:
         """All evaluations of one candidate, with their measurements."""

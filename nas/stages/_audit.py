@@ -5,8 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 
-import numpy as np
-
 from nas.evaluators import REGISTRY as EVALUATORS
 from nas.evaluators import EvaluationContext, Evaluator, Request, waits
 from nas.ports import Control, JobView
@@ -25,6 +23,7 @@ from nas.stages._context import UnitContext
 from nas.stages._trust import audit_level, audited, audits, trust_report
 
 _PER_UNIT = 8
+_GROWTH = 1.5
 
 
 def auditor(context: UnitContext) -> Evaluator:
@@ -62,9 +61,11 @@ class AuditStage:
         if not audits(spec):
             return []
         chosen = audited(view.candidates(), view.job().objectives, spec)
+        known = {evaluation.proposal.digest for evaluation in view.settled(audit_level(spec))}
+        due = view.tally(audit_level(spec)).settled + sum(candidate.digest not in known for candidate in chosen)
         chunks = [chosen[start : start + _PER_UNIT] for start in range(0, len(chosen), _PER_UNIT)]
         return [
-            UnitPlan(key=f"audit-{number:04d}", payload={"texts": [candidate.text for candidate in chunk]})
+            UnitPlan(key=f"audit-{number:04d}", payload={"texts": [c.text for c in chunk], "due": due})
             for number, chunk in enumerate(chunks)
         ]
 
@@ -89,9 +90,20 @@ class AuditStage:
             self._audit(context, evaluator, pending[start : start + at_once])
         if context.must_leave():
             raise context.leave()
-        report = trust_report(context.view, spec)
-        context.journal.report(report)
-        return {"audited": report.audited}
+        audited_so_far = context.view.tally(level).finished
+        if self._is_to_report(context):
+            context.journal.report(trust_report(context.view, spec))
+        return {"audited": audited_so_far}
+
+    def _is_to_report(self, context: UnitContext) -> bool:
+        """Whether the trust report is due: the audit is over, or half as many again are known as in the last report.
+
+        A report costs what all networks together cost, so one for every unit would cost their square. Whoever settles
+        the last network sees all settled, so however many workers share the audit, one of them reports at its end.
+        """
+        tally, last = context.view.tally(audit_level(context.spec)), context.journal.job().trust
+        is_over = tally.settled >= context.unit.payload["due"] or context.must_end() or context.out_of_time()
+        return is_over or last is None or tally.finished >= _GROWTH * last.audited
 
     def _audit(self, context: UnitContext, evaluator: Evaluator, evaluations: Sequence[Evaluation]) -> None:
         """Measure these and settle each as it comes; what is left unanswered stays pending."""
@@ -118,9 +130,8 @@ class AuditStage:
             self._tell(context, asked[outcome.evaluation_id], {m.metric: m.value for m in outcome.measurements})
 
     def _tell(self, context: UnitContext, evaluation: Evaluation, values: dict[str, float]) -> None:
-        settled = context.journal.settled(audit_level(context.spec))
-        done, total = len(settled), context.spec.audit.networks
-        each = float(np.mean([e.seconds for e in settled if e.seconds])) if settled else 0.0
+        done, _, each = context.view.tally(audit_level(context.spec))
+        total = context.spec.audit.networks
         context.journal.progress(
             phase=Phase.AUDIT,
             fraction=min(1.0, done / max(1, total)),

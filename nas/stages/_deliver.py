@@ -221,10 +221,10 @@ def _card(context: UnitContext, delivery: Delivery) -> dict[str, Any]:
 
     spec = context.spec
     architecture = context.bench.space.parse(delivery.text)
-    found = [c for c in context.view.candidates() if c.digest == delivery.digest]
-    known: dict[str, float] = dict(found[0].values) if found else {}
+    found = context.view.candidate(delivery.digest)
+    known: dict[str, float] = dict(found.values) if found else {}
     levels: tuple[Level, ...] = get_args(Level)
-    evaluations = [e for level in levels for e in context.view.settled(level) if e.proposal.digest == delivery.digest]
+    evaluations = sorted(found.evaluations if found else (), key=lambda e: levels.index(e.proposal.fidelity.level))
     return {
         "architecture": architecture.to_json(),
         "space": spec.space.model_dump(mode="json"),

@@ -74,9 +74,8 @@ def _cost_key(objectives: Sequence[Objective], spec: JobSpec) -> str:
 
 def trust_report(view: JobView, spec: JobSpec) -> TrustReport:
     """What the networks that were trained for real so far say of everything that ranks the candidates."""
-    every = view.candidates()
     truth_key, level = _truth_key(spec), level_of(spec)
-    rows = [] if trains(spec) else [c for c in every if truth_key in c.values]
+    rows = [] if trains(spec) else view.candidates(having=truth_key)
     examined = {
         **{o.key if o.direction == "max" else f"-{o.key}": o for o in view.job().objectives if o.level != "cost"},
         f"accuracy@{level}": Objective(metric="accuracy", level=level, direction="max"),

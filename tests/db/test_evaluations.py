@@ -55,6 +55,22 @@ def failed(evaluation_id: str) -> Settlement:
     return Settlement(evaluation_id=evaluation_id, state=EvaluationState.FAILED, error="out of memory")
 
 
+def test_a_view_counts_what_is_settled_and_finds_candidates_by_what_they_have(store: Store, worker_id: str) -> None:
+    lease = searching(store, worker_id)
+    assert lease.view.tally("supernet") == (0, 0, 0.0)
+    digests = settled_points(lease, [(0.5, 10.0), (0.6, 20.0)])
+    third, fourth, fifth = lease.journal.propose([proposal(2), proposal(3), proposal(4, level="short")])
+    lease.journal.settle([failed(third.evaluation_id), infeasible(fourth.evaluation_id, 30.0)])
+    assert lease.view.tally("supernet") == (4, 2, 0.5)
+    assert lease.view.tally("short", "partial") == (0, 0, 0.0)
+    assert [c.digest for c in lease.view.candidates(having="accuracy@supernet")] == digests
+    assert len(lease.view.candidates()) == 4
+    found = lease.view.candidate(digests[1])
+    assert found is not None
+    assert (found.values["accuracy@supernet"], len(found.evaluations)) == (0.6, 1)
+    assert lease.view.candidate(fifth.proposal.digest) is None
+
+
 def test_a_proposal_is_written_once_for_each_architecture_level_and_replicate(store: Store, worker_id: str) -> None:
     journal = searching(store, worker_id).journal
     asked = [proposal(1), proposal(2), proposal(1), proposal(1, replicate=1), proposal(1, level="short")]

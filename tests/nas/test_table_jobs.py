@@ -176,6 +176,18 @@ def test_an_audit_by_the_table_says_what_short_trainings_are_worth(run: Callable
     assert levels == {"accuracy@short"}
 
 
+def test_an_audit_reports_a_few_times_however_many_units_it_has_and_at_its_end(
+    run: Callable[..., Ran], data_folder: Path
+) -> None:
+    audit = {"networks": 40, "evaluator": "table"}
+    found = run(evaluator=AT_12, audit=audit, objectives={"accuracy": "max"}, budget={"evaluations": 60})
+    events = found.store.events(found.job_id, types=["trust"]).items
+    # Units of eight: a report after the first, then when half as many again are known, and at the end.
+    assert [event.data["audited"] for event in events] == [8, 16, 24, 40]
+    assert found.job.trust is not None
+    assert found.job.trust.audited == 40
+
+
 @pytest.mark.slow
 def test_a_search_by_a_proxy_may_be_audited_by_a_table(run: Callable[..., Ran], data_folder: Path) -> None:
     found = run(
