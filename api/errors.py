@@ -37,6 +37,7 @@ from searchspaces import (
     StoreError,
     TrainingDiverged,
     UnknownPlugin,
+    UnwritableValue,
     Violation,
     told,
 )
@@ -57,6 +58,7 @@ STATUS_AND_CODE: Mapping[type[Exception], tuple[int, str]] = {
     TrainingDiverged: (422, "TRAINING_DIVERGED"),
     OutOfMemory: (422, "OUT_OF_MEMORY"),
     ExportError: (422, "EXPORT_FAILED"),
+    UnwritableValue: (422, "UNWRITABLE_VALUE"),
     CheckpointError: (409, "INVALID_CHECKPOINT"),
     UnknownPlugin: (404, "UNKNOWN_PLUGIN"),
     NotFound: (404, "NOT_FOUND"),

@@ -16,10 +16,12 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import ArgumentError, DataError, DBAPIError, NoSuchModuleError, StatementError
 
-from searchspaces import NotFound, StorageFull, StoreError
+from nas.plain import unwritable
+from searchspaces import NotFound, StorageFull, StoreError, UnwritableValue
 
 _BUSY_SECONDS = 30.0
 _IN = 10_000
+_ESCAPES = (r"\u0000", r"\ud8", r"\ud9", r"\uda", r"\udb", r"\udc", r"\udd", r"\ude", r"\udf")  # NUL, halves of pairs
 
 
 class Database:
@@ -43,7 +45,7 @@ class Database:
     @contextmanager
     def write(self) -> Iterator[sa.Connection]:
         """A transaction that commits at its end, or leaves nothing."""
-        with self._translated(), self._writer.begin() as connection:
+        with self._translated(is_write=True), self._writer.begin() as connection:
             yield connection
 
     def now(self, connection: sa.Connection) -> datetime:
@@ -51,13 +53,23 @@ class Database:
         return store_time(connection)
 
     @contextmanager
-    def _translated(self) -> Iterator[None]:
+    def _translated(self, *, is_write: bool = False) -> Iterator[None]:
         try:
             yield
-        except (DataError, UnicodeEncodeError) as error:
-            raise NotFound(f"no such thing: the name holds characters that no name has ({error})") from error
-        except (StatementError, sqlite3.Error) as error:  # the latter from preparing a new connection
-            raise store_error(error, str(self.engine.url.render_as_string(hide_password=True))) from error
+        except (DataError, UnicodeEncodeError, OverflowError) as error:
+            if not is_write or _asks(error):
+                raise NotFound(f"no such thing: the name holds characters that no name has ({error})") from error
+            raise UnwritableValue(f"a value cannot be kept: {getattr(error, 'orig', None) or error}") from error
+        except StatementError as error:
+            if isinstance(error.orig, UnwritableValue):  # from writing it as JSON
+                raise error.orig from error
+            raise store_error(error, self._shown) from error
+        except sqlite3.Error as error:  # from preparing a new connection
+            raise store_error(error, self._shown) from error
+
+    @property
+    def _shown(self) -> str:
+        return str(self.engine.url.render_as_string(hide_password=True))
 
 
 def open_engine(url: str) -> sa.Engine:
@@ -195,8 +207,28 @@ def _insert(connection: sa.Connection, table: sa.Table) -> sqlite.Insert | postg
     return sqlite.insert(table) if connection.dialect.name == "sqlite" else postgresql.insert(table)
 
 
+def _asks(error: Exception) -> bool:
+    """Whether a statement of PostgreSQL was only looking for something."""
+    return str(getattr(error, "statement", None) or "").lstrip().upper().startswith("SELECT")
+
+
 def _to_json(value: object) -> str:
-    return json.dumps(value, allow_nan=False, separators=(",", ":"))
+    """One line of JSON.
+
+    Raises:
+        UnwritableValue: it holds what JSON, or a database, cannot keep; with its place.
+    """
+    try:
+        text = json.dumps(value, allow_nan=False, separators=(",", ":"))
+    except (TypeError, ValueError) as error:
+        raise UnwritableValue(_why_unwritable(value) or str(error)) from error
+    if any(mark in text for mark in _ESCAPES) and (why := _why_unwritable(value)):
+        raise UnwritableValue(why)
+    return text
+
+
+def _why_unwritable(value: object) -> str:
+    return "; ".join(f"{v.field} is {v.value}, not {v.allowed}" for v in unwritable(value))
 
 
 def _prepare_sqlite(connection: Any, _record: object) -> None:

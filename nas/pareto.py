@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from typing import Generic, TypeVar
 
@@ -84,7 +85,7 @@ class Front(Generic[Key]):
 
 
 class Hypervolume:
-    """The exact volume that points dominate, up to a reference; points are added one by one.
+    """The exact volume that points dominate, up to a reference; points are added one by one. Infinite beyond a float.
 
     A point costs what lies near it on the front, and nothing when it is dominated. Equal to `hypervolume` of all that
     was added but for rounding.
@@ -111,12 +112,16 @@ class Hypervolume:
         self.num_added += 1
         if not (point < self.reference).all() or (self._blocks is not None and self._blocks.covers(point)):
             return 0.0
-        gain = float(np.prod(self.reference - point))
+        with np.errstate(over="ignore"):
+            gain = float(np.prod(self.reference - point))
         if self._blocks is None:
             self._blocks = Blocks(point[None, :])
-        else:
+        elif math.isfinite(self.value):
             gain -= hypervolume(self._blocks.limited(point), self.reference)
             self._blocks.add(point)
+        if not math.isfinite(self.value + gain):
+            self.value = gain = math.inf
+            return gain
         self.value += gain
         return gain
 

@@ -36,6 +36,7 @@ from searchspaces._errors import (
     StoreError,
     TrainingDiverged,
     UnknownPlugin,
+    UnwritableValue,
     Violation,
 )
 from searchspaces._files import data_file
@@ -99,6 +100,7 @@ __all__ = [
     "Tapped",
     "TrainingDiverged",
     "UnknownPlugin",
+    "UnwritableValue",
     "Violation",
     "add_sample_signs",
     "data_file",

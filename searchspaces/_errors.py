@@ -18,6 +18,7 @@ NASError
 ├── ContractViolation    (AssertionError)  a plug-in breaks the contract of its kind
 ├── StoreError           (RuntimeError)    the store cannot be opened, read or written
 │   └── StorageFull      (OSError)         no room left on the device
+├── UnwritableValue      (ValueError)      a number or a text that no store can keep
 ├── NotFound             (LookupError)     no such job, candidate, artifact ...
 ├── InvalidState         (RuntimeError)    a verb that the job's state does not allow
 ├── Conflict             (RuntimeError)    the resource changed meanwhile, or a key was used for something else
@@ -120,6 +121,10 @@ class StoreError(NASError, RuntimeError):
 
 class StorageFull(StoreError, OSError):
     """No room is left where the store or its artifacts lie."""
+
+
+class UnwritableValue(NASError, ValueError):
+    """A number that is not finite or too large, or a text, that no store can keep."""
 
 
 class NotFound(NASError, LookupError):

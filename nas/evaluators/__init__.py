@@ -13,7 +13,7 @@ space that it can measure) and `offered_epochs(spec)` (the lengths of training t
 
 from typing import Any, cast
 
-from nas.evaluators._evaluator import EvaluationContext, Evaluator, Outcome, Request
+from nas.evaluators._evaluator import EvaluationContext, Evaluator, Outcome, Request, faults, writable
 from nas.spec import JobSpec, Level, PluginRef
 from predictors.costs import Cost
 from searchspaces import Config, Registry, SearchSpace
@@ -86,10 +86,12 @@ __all__ = [
     "Request",
     "costs_of",
     "epochs_of",
+    "faults",
     "level_of",
     "metrics_of",
     "needs_data",
     "needs_supernet",
     "space_of",
     "waits",
+    "writable",
 ]

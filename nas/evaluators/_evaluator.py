@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
+from nas.plain import clean_text, unwritable
 from nas.ports import Checkpoints, Exchange
 from nas.resources import Fidelity, Measurement
 from searchspaces import Architecture
@@ -29,6 +31,25 @@ class Outcome:
     measurements: tuple[Measurement, ...] = ()
     error: str | None = None
     seconds: float | None = None
+
+
+def writable(outcome: Outcome) -> Outcome:
+    """The outcome; a failure with its reason where a number or a text in it is one that no store can keep.
+
+    An evaluator may be anybody's: NaN from a diverged training, a name with NUL, a penalty that became infinite.
+    """
+    wrong = faults(outcome.measurements)
+    seconds = outcome.seconds if outcome.seconds is None or math.isfinite(outcome.seconds) else None
+    error = clean_text(outcome.error) if outcome.error else wrong
+    if not wrong and (error, seconds) == (outcome.error, outcome.seconds):
+        return outcome
+    return Outcome(outcome.evaluation_id, () if wrong else outcome.measurements, error=error or None, seconds=seconds)
+
+
+def faults(measurements: Iterable[Measurement]) -> str:
+    """Why measurements cannot be kept: `accuracy.value is nan, not a finite number`; empty where they can."""
+    wrong = [fault for m in measurements for fault in unwritable(m.model_dump(), clean_text(m.metric))]
+    return "; ".join(f"{fault.field} is {fault.value}, not {fault.allowed}" for fault in wrong)
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from nas.searchers._searcher import proposal, unseen
 from searchspaces import Architecture, Config, Plugin, Rng, SearchSpace
 
 _BETAS, _EPSILON = (0.9, 0.999), 1e-8  # Adam's
+_LARGEST = 1e150  # of a gradient: its square is still a float
 
 
 class ReinforceConfig(Config):
@@ -118,6 +119,7 @@ class Reinforce(FollowingSearcher):
         """One step of Adam (Kingma and Ba 2015, arXiv 1412.6980) downhill."""
         self._steps += 1
         first, second = _BETAS
+        gradient = np.clip(gradient, -_LARGEST, _LARGEST)
         self._mean = first * self._mean + (1 - first) * gradient
         self._square = second * self._square + (1 - second) * gradient**2
         mean, square = self._mean / (1 - first**self._steps), self._square / (1 - second**self._steps)

@@ -6,7 +6,7 @@ import time
 from collections.abc import Sequence
 
 from nas.evaluators import REGISTRY as EVALUATORS
-from nas.evaluators import EvaluationContext, Evaluator, Request, waits
+from nas.evaluators import EvaluationContext, Evaluator, Request, waits, writable
 from nas.ports import Control, JobView
 from nas.resources import (
     Evaluation,
@@ -113,7 +113,7 @@ class AuditStage:
             Request(key, space.parse(e.proposal.text), e.proposal.fidelity, e.proposal.replicate)
             for key, e in asked.items()
         ]
-        for outcome in evaluator.evaluate(requests, _settings(context)):
+        for outcome in map(writable, evaluator.evaluate(requests, _settings(context))):
             passed = time.monotonic() - began
             state = EvaluationState.FAILED if outcome.error else EvaluationState.FINISHED
             context.journal.settle(

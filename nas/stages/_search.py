@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -9,11 +10,20 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from nas.evaluators import REGISTRY as EVALUATORS
-from nas.evaluators import EvaluationContext, Outcome, Request, level_of, needs_supernet, waits
+from nas.evaluators import (
+    EvaluationContext,
+    Outcome,
+    Request,
+    faults,
+    level_of,
+    needs_supernet,
+    waits,
+    writable,
+)
 from nas.history import History
 from nas.pareto import Hypervolume, hypervolume_reference
 from nas.ports import Control, JobView
-from nas.quantities import Constraint
+from nas.quantities import Constraint, within_floats
 from nas.resources import (
     Evaluation,
     EvaluationState,
@@ -194,7 +204,7 @@ class Search:
             checkpoints=self.context.checkpoints,
             exchange=self.context.exchange,
         )
-        return self.evaluator.evaluate(requests, settings) if requests else iter(())
+        return map(writable, self.evaluator.evaluate(requests, settings)) if requests else iter(())
 
     def must_stop_waiting(self) -> bool:
         """Whether to wait no longer for what others measure: the unit must leave, or the search is to end."""
@@ -295,7 +305,8 @@ class Search:
         for row in losses[self.volume.num_added :]:
             self.volume.add(row)
         each = zip(objectives, self.volume.reference, strict=True)
-        return self.volume.value, {o.key: float(r if o.direction == "min" else -r) for o, r in each}
+        value = self.volume.value if math.isfinite(self.volume.value) else None  # penalties as large as floats get
+        return value, {o.key: float(r if o.direction == "min" else -r) for o, r in each}
 
 
 @dataclass(frozen=True)
@@ -337,9 +348,11 @@ class Pricing:
             )
             for metric, reading in readings.items()
         )
+        if wrong := faults(measurements):
+            return Price(error=wrong)
         return Price(measurements, self.violation(measurements))
 
     def violation(self, measurements: Sequence[Measurement]) -> float:
         """Summed relative violation of the constraints on these measurements; 0 when all hold."""
         values = {m.metric: m.value for m in measurements}
-        return sum(bound.violation(values[bound.metric]) for bound in self.bounds if bound.metric in values)
+        return within_floats(sum(b.violation(values[b.metric]) for b in self.bounds if b.metric in values))

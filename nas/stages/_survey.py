@@ -85,7 +85,7 @@ class Survey:
                 metric=metric,
                 unit=self.units[metric],
                 minimum=min(values),
-                median=statistics.median(values),
+                median=statistics.median_low(values) / 2 + statistics.median_high(values) / 2,  # without overflow
                 maximum=max(values),
                 share_feasible=self._share_of(metric),
             )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import sqlite3
 import threading
@@ -29,7 +30,7 @@ from nas.resources import (
     Settlement,
     TrustReport,
 )
-from searchspaces import MeasurementError, NotFound, SpecError
+from searchspaces import MeasurementError, NotFound, SpecError, UnwritableValue
 from tests.db.conftest import (
     FakePlanner,
     claimed,
@@ -153,6 +154,30 @@ def test_no_number_is_no_measurement(store: Store, worker_id: str, value: float)
     with pytest.raises(MeasurementError, match="FAILED"):
         lease.journal.settle([finished(evaluation.evaluation_id, value, 1.0)])
     assert lease.journal.pending("supernet") == [evaluation]
+
+
+@pytest.mark.parametrize("value", [math.nan, -math.inf, 10**5000, "a\0b", "\ud800", {1, 2}])
+def test_what_cannot_be_kept_is_told_with_its_place_and_leaves_nothing(
+    store: Store, worker_id: str, value: object
+) -> None:
+    journal = searching(store, worker_id).journal
+    with pytest.raises(UnwritableValue, match=r"data\.0 is"):
+        journal.event("log", {"data": [value]})
+    with pytest.raises(UnwritableValue, match=r"trial\.state is"):
+        journal.propose([proposal(0).model_copy(update={"memo": {"trial": {"state": value}}})])
+    assert store.events(journal.job().job_id, types=["log"]).items == ()
+    assert journal.propose([proposal(0)])
+
+
+@pytest.mark.parametrize("text", ["a\0b", "\ud800"])
+def test_a_text_that_cannot_be_kept_is_no_lost_store(store: Store, worker_id: str, text: str) -> None:
+    journal = searching(store, worker_id).journal
+    (evaluation,) = journal.propose([proposal(0)])
+    with contextlib.suppress(UnwritableValue):  # SQLite keeps NUL
+        journal.settle([failed(evaluation.evaluation_id).model_copy(update={"error": text})])
+    for look in (store.job, store.dataset, store.artifact, store.events):
+        with pytest.raises(NotFound):
+            look(text)
 
 
 def test_a_crash_in_the_middle_of_settling_leaves_nothing_half_written(
