@@ -41,8 +41,10 @@ from api.options import (
     WatchParent,
     Workers,
     among,
+    settings_of,
 )
 from nas.client import Client, JobHandle
+from nas.paths import with_absolute_paths
 from nas.resources import JobState, TableInfo
 from nas.spec import ExportFormat, JobSpec, PluginRef
 from nas.yaml import read_yaml
@@ -280,14 +282,23 @@ def data_add(
     path: Annotated[Path, typer.Argument(help="A folder with one folder of images per class, or an .npz file.")],
     *,
     plugin: Annotated[str | None, typer.Option(help="Its format; else told from the path.")] = None,
+    size: Annotated[int | None, typer.Option(min=1, help="Crop images to a square of so many pixels a side.")] = None,
+    config: Annotated[
+        list[str], typer.Option(metavar="KEY=VALUE", help="A setting of the format, such as mode=grey; repeatable.")
+    ] = [],  # noqa: B006 - typer copies it
+    replace: Annotated[
+        bool, typer.Option("--replace", help="Let one of this name, if there is one, give way.")
+    ] = False,
     url: Url = None,
     token: Token = None,
     as_json: AsJson = False,
 ) -> None:
     """Register a data set under a name; it is read whole once."""
+    path = path.expanduser()
     form = plugin or ("image_folder" if path.is_dir() else "npz")
+    settings = {**settings_of(config), **({} if size is None else {"size": size}), "path": str(path)}
     with _client(url, token) as client:
-        info = client.add_dataset(name, form, {"path": str(path.expanduser().absolute())})
+        info = client.add_dataset(name, form, settings, replace=replace)
     print_json(info) if as_json else print_datasets([info])
 
 
@@ -378,6 +389,7 @@ def _page(client: Client, handle: JobHandle) -> str:
 
 def _unfinished(client: Client, spec: JobSpec) -> JobHandle | None:
     """The newest job of this spec that has not ended; one that was paused goes on."""
+    spec = with_absolute_paths(spec)
     ref = spec.dataset
     known = next((info for info in client.datasets() if ref and info.name == ref.name), None)
     if known is not None and ref is not None and not ref.config:  # as the service resolves it

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from nas.yaml import read_yaml
 from searchspaces import one_of
 
 DEFAULT_PORT = 8421
@@ -29,6 +30,28 @@ LeaseSeconds = Annotated[
     typer.Option(envvar="NAS_LEASE_SECONDS", min=0.5, max=3600, help="How long a silent worker keeps a unit."),
 ]
 WatchParent = Annotated[bool, typer.Option("--watch-parent", hidden=True, help="End when standard input closes.")]
+
+
+def settings_of(pairs: Sequence[str]) -> dict[str, object]:
+    """Settings written as KEY=VALUE, each value as YAML reads it: a number, true, a list, else text."""
+    found: dict[str, object] = {}
+    for pair in pairs:
+        key, equals, text = pair.partition("=")
+        if not key or not equals:
+            raise typer.BadParameter(f"{pair!r} is not KEY=VALUE, such as mode=grey.")
+        if key in found:
+            raise typer.BadParameter(f"{key} is given twice; give it once.")
+        found[key] = _value(text)
+    return found
+
+
+def _value(text: str) -> object:
+    try:
+        value = read_yaml(text)
+    except ValueError:
+        return text
+    is_comment = value is None and text.strip().casefold() not in ("null", "~")  # a colour such as #102030
+    return text if is_comment or not isinstance(value, bool | int | float | str | list | dict | None) else value
 
 
 def among(*allowed: str) -> Callable[[str | None], str | None]:

@@ -62,9 +62,21 @@ def all_workers(connection: sa.Connection, now: datetime) -> tuple[Worker, ...]:
     return tuple(_worker_of(row, now) for row in rows)
 
 
-def add_dataset(connection: sa.Connection, info: DatasetInfo) -> None:
-    """Write a data set; one of the same name is replaced."""
-    upsert(connection, datasets, [{"name": info.name, "info": info.model_dump(mode="json")}], ["info"])
+def add_dataset(connection: sa.Connection, info: DatasetInfo, *, replace: bool) -> None:
+    """Write a data set. Raises Conflict where there is one of this name that is not to be replaced."""
+    row = {"name": info.name, "info": info.model_dump(mode="json")}
+    if replace:
+        upsert(connection, datasets, [row], ["info"])
+    elif not insert_unless_there(connection, datasets, row):
+        raise name_taken(info.name)
+
+
+def name_taken(name: str) -> Conflict:
+    """The error for a name that is a data set's already."""
+    return Conflict(
+        f"there is a data set {name!r} already; replace it with `nas data add --replace` (replace: true), or choose "
+        "another name"
+    )
 
 
 def dataset(connection: sa.Connection, name: str) -> DatasetInfo:

@@ -305,10 +305,10 @@ class Store:
 
     # --- registers ---------------------------------------------------------------------------------------------------
 
-    def add_dataset(self, info: DatasetInfo) -> DatasetInfo:
-        """Register a data set; one of the same name is replaced."""
+    def add_dataset(self, info: DatasetInfo, *, replace: bool = True) -> DatasetInfo:
+        """Register a data set. Raises Conflict where one of this name is not to be replaced."""
         with self._database.write() as connection:
-            _registers.add_dataset(connection, info)
+            _registers.add_dataset(connection, info, replace=replace)
         return info
 
     def dataset(self, name: str) -> DatasetInfo:

@@ -7,6 +7,7 @@ from typing import Any
 
 from nas._places import with_places
 from nas.evaluators import epochs_of, level_of, metrics_of, needs_data, needs_supernet
+from nas.paths import with_absolute_paths
 from nas.plugins import KINDS, registry
 from nas.resources import DatasetInfo, Objective
 from nas.scoring import free_costs, is_scored, proxies_of
@@ -38,6 +39,8 @@ def admit(
         SpecError: with every violation.
     """
     spec = mapping if isinstance(mapping, JobSpec) else JobSpec.from_mapping(mapping)
+    if embedded:
+        spec = with_absolute_paths(spec)
     found: list[Violation] = []
     spec = _resolve_dataset(spec, datasets, embedded, found)
     for kind, field, ref in _references(spec):

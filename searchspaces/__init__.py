@@ -41,7 +41,16 @@ from searchspaces._errors import (
 )
 from searchspaces._files import data_file
 from searchspaces._graph import Drawing, drawing, isomorphism_key, path_encoding, path_vocabulary, paths
-from searchspaces._registry import LOCAL_PATH, Config, Flag, Plugin, Registry, marks_path
+from searchspaces._registry import (
+    DATA_PATH,
+    LOCAL_PATH,
+    Config,
+    Flag,
+    Plugin,
+    Registry,
+    marks_data_path,
+    marks_path,
+)
 from searchspaces._space import Counts, Decision, Extremes, Rng, SearchSpace, Split
 from searchspaces._violations import did_you_mean, elsewhere, one_of, shortened, told, violations
 
@@ -55,6 +64,7 @@ if TYPE_CHECKING:
 REGISTRY: Registry[SearchSpace] = Registry("spaces", "searchspaces")
 
 __all__ = [
+    "DATA_PATH",
     "LOCAL_PATH",
     "REGISTRY",
     "Architecture",
@@ -112,6 +122,7 @@ __all__ = [
     "isomorphism_key",
     "kernel_build",
     "kernel_mode",
+    "marks_data_path",
     "marks_path",
     "normalisations",
     "normalised_alone",

@@ -15,9 +15,12 @@ def data_file(name: str, path: str | None = None) -> Path:
         DataError: there is no such file; the message says what to do.
     """
     folder = os.environ.get("NAS_DATA")
-    file = Path(path) if path else Path(folder, name) if folder else None
+    file = Path(path).expanduser() if path else Path(folder, name) if folder else None
     if file is None:
         raise DataError(f"{name} is not given and NAS_DATA is not set; give a path, or set NAS_DATA to its folder.")
+    file = file.absolute()
+    if file.is_dir():
+        raise DataError(f"{file} is a folder; give the path of a file.")
     if not file.is_file():
         raise DataError(f"{file} does not exist; nothing is downloaded, so put {name} there or give another path.")
     return file

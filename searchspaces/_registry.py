@@ -31,8 +31,10 @@ Flag = bool | int | float | str | tuple[str, ...]
 LOCAL_PATH: JsonDict = {"format": "path"}
 """`json_schema_extra` of a setting that names a file or folder of the machine that the service runs on.
 
-A service for others refuses such settings in a spec.
+A service for others refuses such settings in a spec. A relative one begins where the program runs that submits it.
 """
+DATA_PATH: JsonDict = {**LOCAL_PATH, "or_in": "NAS_DATA"}
+"""`LOCAL_PATH` of a setting whose file, where a relative path leads nowhere, is looked for in `$NAS_DATA`."""
 
 
 class Config(BaseModel):
@@ -50,6 +52,12 @@ def marks_path(field: FieldInfo) -> bool:
     """Whether a field, of whatever model, is marked as `LOCAL_PATH`."""
     extra = field.json_schema_extra
     return isinstance(extra, dict) and extra.items() >= LOCAL_PATH.items()
+
+
+def marks_data_path(field: FieldInfo) -> bool:
+    """Whether a field is marked as `DATA_PATH`."""
+    extra = field.json_schema_extra
+    return isinstance(extra, dict) and extra.items() >= DATA_PATH.items()
 
 
 _Config = Config  # inside Plugin the name means the field

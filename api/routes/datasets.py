@@ -11,10 +11,11 @@ from api.dependencies import ADMIN, READ, Name, ServiceDep, StoreDep
 from api.errors import Refusal
 from api.idempotency import IdempotentRoute
 from api.openapi import problems
-from db import Store
+from db import Store, name_taken
+from nas.paths import with_absolute_settings
 from nas.plugins import registry
 from nas.resources import DatasetInfo, Page
-from searchspaces import ConfigError, DataError, NotFound, UnknownPlugin, Violation, one_of
+from searchspaces import ConfigError, Conflict, DataError, NotFound, UnknownPlugin, Violation, one_of
 
 router = APIRouter(prefix="/v1/datasets", tags=["datasets"], route_class=IdempotentRoute)
 
@@ -29,6 +30,7 @@ class DatasetRequest(BaseModel):
     )
     plugin: str = Field(min_length=1, max_length=200, description="Its format, one of /v1/dataset_plugins.")
     config: dict[str, Any] = Field(default_factory=dict, description="Settings of the format, such as its path.")
+    replace: bool = Field(False, description="Whether a data set of this name, if there is one, gives way.")
 
 
 @router.get("", operation_id="list_datasets", dependencies=[READ])
@@ -45,12 +47,17 @@ def datasets(store: StoreDep) -> Page[DatasetInfo]:
     responses={201: {"headers": {"Location": {"schema": {"type": "string"}}}}, **problems(403, 409, 422)},
 )
 def add(wanted: DatasetRequest, service: ServiceDep, response: Response) -> DatasetInfo:
-    """Load a data set once, to see that it is whole, and register it. In embedded mode only."""
+    """Load a data set once, to see that it is whole, and register it. In embedded mode only.
+
+    A name that is taken is refused, unless `replace` is true.
+    """
     if not service.settings.embedded:
         raise Refusal(
             403, "EMBEDDED_ONLY", "data sets of a shared service are registered on its machine: nas data add NAME PATH."
         )
-    info = service.store.add_dataset(_loaded(wanted.name, wanted.plugin, wanted.config))
+    _refuse_taken(service.store, wanted)
+    config = with_absolute_settings(wanted.plugin, wanted.config)
+    info = service.store.add_dataset(_loaded(wanted.name, wanted.plugin, config), replace=wanted.replace)
     response.headers["Location"] = f"/v1/datasets/{info.name}"
     return info
 
@@ -78,6 +85,20 @@ def check(name: Name, store: StoreDep) -> DatasetInfo:
     if known.digest is not None and found.digest != known.digest:
         return found.model_copy(update={"available": False, "error": _CHANGED})
     return found
+
+
+def _refuse_taken(store: Store, wanted: DatasetRequest) -> None:
+    """Before anything is read: the store looks again when it writes.
+
+    Raises:
+        Conflict: the name is that of a data set, or of another format than the one that is registered.
+    """
+    if not wanted.replace and any(info.name == wanted.name for info in store.datasets()):
+        raise name_taken(wanted.name)
+    if wanted.name != wanted.plugin and wanted.name in registry("datasets"):
+        raise Conflict(
+            f"{wanted.name!r} is a data set of this software, and specs that name it mean that one; choose another name"
+        )
 
 
 _CHANGED = (

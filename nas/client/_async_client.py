@@ -187,9 +187,11 @@ class AsyncClient:
         """See `Client.table`."""
         return await self._transport.send(calls.table(name))
 
-    async def add_dataset(self, name: str, plugin: str, config: Mapping[str, Any] | None = None) -> DatasetInfo:
+    async def add_dataset(
+        self, name: str, plugin: str, config: Mapping[str, Any] | None = None, *, replace: bool = False
+    ) -> DatasetInfo:
         """See `Client.add_dataset`."""
-        return await self._transport.send(calls.add_dataset(name, plugin, config or {}))
+        return await self._transport.send(calls.add_dataset(name, plugin, config or {}, replace=replace))
 
     async def check_dataset(self, name: str) -> DatasetInfo:
         """See `Client.check_dataset`."""

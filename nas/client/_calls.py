@@ -13,6 +13,7 @@ import httpx
 
 from nas.claims import Answer, Claim
 from nas.client._answers import nothing, plain, reader
+from nas.paths import with_absolute_paths, with_absolute_settings
 from nas.resources import (
     ArtifactInfo,
     Candidate,
@@ -65,6 +66,8 @@ class Call(Generic[T]):
 def spec_mapping(spec: Spec) -> JsonObject:
     """A job spec as plain values, from a spec, a mapping, or the path of a YAML file.
 
+    Relative paths in it begin in the current folder.
+
     Raises:
         SpecError: with one violation for every field that is wrong.
     """
@@ -72,7 +75,7 @@ def spec_mapping(spec: Spec) -> JsonObject:
         spec = JobSpec.from_yaml(spec)
     elif not isinstance(spec, JobSpec):
         spec = JobSpec.from_mapping(spec)
-    return spec.to_mapping()
+    return with_absolute_paths(spec).to_mapping()
 
 
 # --- jobs -------------------------------------------------------------------------------------------------------------
@@ -242,8 +245,9 @@ def table(name: str) -> Call[TableInfo]:
     return _get(f"/v1/tables/{_part(name)}", reader(TableInfo))
 
 
-def add_dataset(name: str, plugin: str, config: Mapping[str, Any]) -> Call[DatasetInfo]:
-    return _post("/v1/datasets", reader(DatasetInfo), {"name": name, "plugin": plugin, "config": dict(config)})
+def add_dataset(name: str, plugin: str, config: Mapping[str, Any], *, replace: bool = False) -> Call[DatasetInfo]:
+    wanted = {"name": name, "plugin": plugin, "config": with_absolute_settings(plugin, config), "replace": replace}
+    return _post("/v1/datasets", reader(DatasetInfo), wanted)
 
 
 def check_dataset(name: str) -> Call[DatasetInfo]:

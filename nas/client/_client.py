@@ -197,13 +197,19 @@ class Client:
         """One table, read again."""
         return self._transport.send(calls.table(name))
 
-    def add_dataset(self, name: str, plugin: str, config: Mapping[str, Any] | None = None) -> DatasetInfo:
+    def add_dataset(
+        self, name: str, plugin: str, config: Mapping[str, Any] | None = None, *, replace: bool = False
+    ) -> DatasetInfo:
         """Register a data set: a plug-in (npz, image_folder ...) with its settings, under a name for specs.
 
+        Args:
+            replace: whether one of this name, if there is one, gives way.
+
         Raises:
+            Conflict: there is one of this name.
             SpecError: the settings are wrong; every violation is named.
         """
-        return self._transport.send(calls.add_dataset(name, plugin, config or {}))
+        return self._transport.send(calls.add_dataset(name, plugin, config or {}, replace=replace))
 
     def check_dataset(self, name: str) -> DatasetInfo:
         """Read a data set whole and tell its digest, classes and sizes; `error` says what is wrong with it."""

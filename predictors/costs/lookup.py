@@ -24,7 +24,7 @@ from pydantic import Field, model_validator
 
 from predictors.costs._cost import Cost, Reading
 from searchspaces import (
-    LOCAL_PATH,
+    DATA_PATH,
     Architecture,
     Config,
     ConfigError,
@@ -53,7 +53,7 @@ class LookupConfig(Config):
         None,
         min_length=1,
         max_length=4096,
-        json_schema_extra=LOCAL_PATH,
+        json_schema_extra=DATA_PATH,
         description="The CSV file; a relative one may lie in $NAS_DATA.",
     )
     column: str = Field("value", min_length=1, max_length=200, description="The file's column with the values.")
@@ -151,14 +151,13 @@ def _unknown(decisions: Mapping[str, Decision], name: str, option: str) -> str |
 
 def _found(path: str) -> Path:
     """The file at `path`, or at that path in the folder `$NAS_DATA`."""
-    folder = os.environ.get("NAS_DATA")
-    places = [Path(path), *([Path(folder, path)] if folder else [])]
+    folder, given = os.environ.get("NAS_DATA"), Path(path).expanduser()
+    places = [given.absolute(), *([Path(folder, given).absolute()] if folder and not given.is_absolute() else [])]
     for place in places:
         if place.is_file():
             return place
-    raise DataError(
-        f"{' and '.join(map(str, places))} do not exist; give the CSV file's path, or its name in $NAS_DATA."
-    )
+    exist = "does not exist" if len(places) == 1 else "do not exist"
+    raise DataError(f"{' and '.join(map(str, places))} {exist}; give the CSV file's path, or its name in $NAS_DATA.")
 
 
 def _content(file: Path) -> bytes:

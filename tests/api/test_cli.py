@@ -197,6 +197,72 @@ def test_a_data_set_that_is_not_there_is_refused(running: Running, tmp_path: Pat
     assert running.store.datasets() == ()
 
 
+def photos(root: Path) -> Path:
+    """Two classes of photos of unlike sizes."""
+    import numpy as np
+    from PIL import Image
+
+    rng = np.random.default_rng(0)
+    for name in ("cats", "dogs"):
+        (root / name).mkdir(parents=True)
+        for number in range(10):
+            pixels = rng.integers(0, 256, (20 + number, 40 - number, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(root / name / f"{number}.jpg")
+    return root
+
+
+def test_photos_of_unlike_sizes_are_added_and_what_was_done_is_said(running: Running, tmp_path: Path) -> None:
+    added = nas(running, "data", "add", "pets", photos(tmp_path / "images")).stdout
+    assert "3 x 24 x 24" in added
+    assert "pets: images of 31 x 29 to 40 x 20 pixels are cropped to squares and resized to 24 x 24" in added
+    assert "resized to 24 x 24" in nas(running, "data", "check", "pets").stdout
+
+
+def test_a_data_set_is_added_with_settings_under_a_free_name_only(
+    running: Running, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    photos(tmp_path / "images")
+    monkeypatch.chdir(tmp_path)
+    settings = ["--size", 16, "--config", "mode=grey", "--config", "flips=false", "--config", "background=#102030"]
+    nas(running, "data", "add", "pets", "images", *settings)
+    info = running.store.dataset("pets")
+    assert info.input_shape == (1, 16, 16)
+    assert info.config == {
+        "path": str(tmp_path / "images"), "size": 16, "mode": "grey", "flips": False, "background": "#102030",
+    }  # fmt: skip
+    refused = nas(running, "data", "add", "pets", "images", code=1).stderr
+    assert "there is a data set 'pets' already; replace it with `nas data add --replace`" in refused
+    nas(running, "data", "add", "pets", "images", "--replace")
+    assert running.store.dataset("pets").input_shape == (3, 24, 24)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--config", "size"], "'size' is not KEY=VALUE, such as mode=grey"),
+        (["--config", "mode=grey", "--config", "mode=rgb"], "mode is given twice"),
+    ],
+)
+def test_a_setting_that_is_not_written_as_one_is_refused(words: list[str], said: str, tmp_path: Path) -> None:
+    assert said in nas(None, "data", "add", "pets", tmp_path, *words, code=2).stderr
+
+
+def test_an_unknown_setting_of_a_data_set_is_named(running: Running, tmp_path: Path) -> None:
+    said = nas(running, "data", "add", "pets", photos(tmp_path / "i"), "--config", "sise=3", code=1).stderr
+    assert "config.sise" in said
+
+
+def test_the_example_of_own_images_is_admitted_where_the_command_runs(
+    running: Running, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    photos(tmp_path / "images")
+    monkeypatch.chdir(tmp_path)
+    example = Path(__file__).parents[2] / "examples" / "own_images.yaml"
+    nas(running, "submit", example)
+    (job,) = running.store.jobs().items
+    assert job.spec["dataset"]["config"]["path"] == str(tmp_path / "images")
+
+
 def test_plugins_are_listed_by_kind() -> None:
     assert "nasbench201" in nas(None, "plugins", "list", "spaces").stdout
     listed = json.loads(nas(None, "plugins", "list", "--json").stdout)

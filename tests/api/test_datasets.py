@@ -104,3 +104,47 @@ def test_a_shared_service_takes_no_paths(start: Callable[..., Running], images: 
     spec = SPEC | {"dataset": {"name": "npz", "config": config}}
     body = problem(service.http.post("/v1/jobs", json=spec), 422, "INVALID_SPEC")
     assert "dataset.config.path" in str(body["violations"])
+
+
+def test_a_name_that_is_taken_is_refused_unless_it_is_to_be_replaced(service: Running, images: Path) -> None:
+    config = {"path": str(images)}
+    first = service.http.post("/v1/datasets", json={"name": "mine", "plugin": "npz", "config": config}).json()
+    wanted = {"name": "mine", "plugin": "npz", "config": {**config, "limit": 30}}
+    for given in (wanted, {**wanted, "replace": False}):
+        body = problem(service.http.post("/v1/datasets", json=given), 409, "CONFLICT")
+        assert "there is a data set 'mine' already; replace it with `nas data add --replace`" in str(body["detail"])
+    assert service.http.get("/v1/datasets/mine").json() == first
+    answer = service.http.post("/v1/datasets", json={**wanted, "replace": True})
+    assert (answer.status_code, answer.json()["sizes"]["train"]) == (201, 30)
+    assert service.http.get("/v1/datasets/mine").json()["config"]["limit"] == 30
+
+
+def test_a_name_that_is_free_may_be_added_with_replace(service: Running, images: Path) -> None:
+    wanted = {"name": "mine", "plugin": "npz", "config": {"path": str(images)}, "replace": True}
+    assert service.http.post("/v1/datasets", json=wanted).status_code == 201
+
+
+def test_what_is_broken_replaces_nothing(service: Running, images: Path, tmp_path: Path) -> None:
+    wanted = {"name": "mine", "plugin": "npz", "config": {"path": str(images)}}
+    first = service.http.post("/v1/datasets", json=wanted).json()
+    broken = {**wanted, "config": {"path": str(tmp_path / "none.npz")}, "replace": True}
+    problem(service.http.post("/v1/datasets", json=broken), 422, "INVALID_DATA")
+    assert service.http.get("/v1/datasets/mine").json() == first
+
+
+def test_the_name_of_a_format_is_not_taken_away(service: Running, images: Path) -> None:
+    wanted = {"name": "digits", "plugin": "npz", "config": {"path": str(images)}, "replace": True}
+    body = problem(service.http.post("/v1/datasets", json=wanted), 409, "CONFLICT")
+    assert "'digits' is a data set of this software" in str(body["detail"])
+    assert service.http.post("/v1/datasets", json={"name": "digits", "plugin": "digits"}).status_code == 201
+
+
+def test_a_relative_path_is_kept_whole(
+    service: Running, images: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(images.parent)
+    wanted = {"name": "mine", "plugin": "npz", "config": {"path": images.name}}
+    assert service.http.post("/v1/datasets", json=wanted).json()["config"] == {"path": str(images)}
+    spec = SPEC | {"dataset": {"name": "npz", "config": {"path": images.name}}}
+    job = service.http.post("/v1/jobs", json=spec).json()
+    assert job["spec"]["dataset"]["config"]["path"] == str(images)
