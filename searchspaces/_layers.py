@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from typing import TypeVar, cast
 
 import torch
-from torch import nn
+import torch.nn.functional as F
+from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from searchspaces._kernels import Normalised, Signal
@@ -23,6 +24,22 @@ def initialised(seed: int) -> Iterator[None]:
     with torch.random.fork_rng(devices=[]), torch.device("cpu"):
         torch.default_generator.manual_seed(seed)  # torch.manual_seed would re-seed the accelerators as well
         yield
+
+
+class StridedPointwise(nn.Conv2d):
+    """A convolution of one pixel with a stride, which on a CPU is trained on the pixels that it reads and no others.
+
+    Left to itself, oneDNN gathers those pixels into a workspace that is too small where the input is channels_last and
+    has fewer channels than a block (8 with AVX2, 16 with AVX-512), and its gradient of the weights writes past the end:
+    wrong gradients, an endless loop, or an abort for "double free or corruption" some calls later (uxlfoundation/oneDNN
+    issue 6035; torch 2.13). Evaluated or exported it is an ordinary convolution.
+    """
+
+    def _conv_forward(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        if input.device.type != "cpu" or not torch.is_grad_enabled() or torch.compiler.is_compiling():
+            return super()._conv_forward(input, weight, bias)
+        down, right = self.stride
+        return F.conv2d(input[..., ::down, ::right], weight, bias, groups=self.groups)
 
 
 @dataclass(frozen=True)
@@ -41,7 +58,8 @@ class Style:
 
     def conv(self, inputs: int, outputs: int, kernel: int, *, stride: int = 1, groups: int = 1) -> nn.Conv2d:
         """A convolution that keeps the image's size but for the stride (odd kernels)."""
-        return nn.Conv2d(inputs, outputs, kernel, stride, padding=kernel // 2, groups=groups, bias=self.bias)
+        made = StridedPointwise if kernel == 1 and stride > 1 else nn.Conv2d
+        return made(inputs, outputs, kernel, stride, padding=kernel // 2, groups=groups, bias=self.bias)
 
     def norm(self, channels: int) -> nn.BatchNorm2d:
         """A batch normalisation."""
