@@ -37,7 +37,8 @@ class StridedPointwise(nn.Conv2d):
 
     def _conv_forward(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         if input.device.type != "cpu" or not torch.is_grad_enabled() or torch.compiler.is_compiling():
-            return super()._conv_forward(input, weight, bias)
+            whole: Tensor = super()._conv_forward(input, weight, bias)
+            return whole
         down, right = self.stride
         return F.conv2d(input[..., ::down, ::right], weight, bias, groups=self.groups)
 
