@@ -274,6 +274,14 @@ class TrustReport(Resource):
     provenance: Provenance | None = None
 
 
+class CostPrediction(Resource):
+    """How a cost that is known of some networks is predicted for the others; errors are of networks left out."""
+
+    networks: int = Field(description="Networks that it is learned from.")
+    error: float = Field(description="Median of the absolute difference over the value.")
+    kendall: float | None = Field(None, description="Rank correlation of prediction and value.")
+
+
 class CostRange(Resource):
     """Spread of one cost over a space."""
 
@@ -283,6 +291,7 @@ class CostRange(Resource):
     median: float
     maximum: float
     share_feasible: float | None = Field(None, description="Share of sampled architectures that meet its constraints.")
+    predicted: CostPrediction | None = Field(None, description="Where most of its values are predictions: how far off.")
 
 
 class PreflightReport(Resource):

@@ -26,7 +26,7 @@ from nas.tasks import REGISTRY as TASKS
 from nas.tasks import Task
 from nas.training import Precision, choose_device, choose_dtype, precision_note, to_device
 from predictors.costs import REGISTRY as COSTS
-from predictors.costs import Cost, ready_costs
+from predictors.costs import Cost, Estimated, Reading, ready_costs
 from searchspaces import REGISTRY as SPACES
 from searchspaces import (
     CheckpointError,
@@ -43,6 +43,8 @@ from searchspaces import (
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from searchspaces import Architecture
 
 _FORMAT = "nas-supernet-1"
 _IDENTITY = "supernet"  # one key, since the order of several is not kept: equal weights are to be equal bytes
@@ -69,11 +71,23 @@ class Workbench:
 
     @cached_property
     def space(self) -> SearchSpace:
-        """The part of the spec's space that the evaluator can measure."""
-        return space_of(self.spec, self._whole)
+        """The part of the spec's space that is searched: what the evaluator can measure and every cost is known of.
+
+        Raises:
+            InfeasibleSpace: there is none.
+        """
+        part = self.measurable
+        for metric in self.spec.costs:
+            part = self._cost(metric).within(part)
+        return part
 
     @cached_property
-    def _whole(self) -> SearchSpace:
+    def measurable(self) -> SearchSpace:
+        """The part of the spec's space that the evaluator can measure; the supernet is of it, whatever costs know."""
+        return space_of(self.spec, self.whole)
+
+    @cached_property
+    def whole(self) -> SearchSpace:
         """The spec's space, whether the evaluator can measure it or not: a file of costs may know more of it."""
         return space_for(self.spec.space, self.dataset if self.spec.dataset else None)
 
@@ -116,7 +130,7 @@ class Workbench:
         if self._supernet is None:
             if self.supernet_file is None:
                 raise CheckpointError("this job has no trained supernet; run its SUPERNET stage first.")
-            loaded = load_supernet(self.space, self.supernet_file)
+            loaded = load_supernet(self.measurable, self.supernet_file)
             to_device(loaded, self.device).eval()
             self._supernet = loaded
         return self._supernet
@@ -138,9 +152,26 @@ class Workbench:
         return tuple(dict.fromkeys([*own, *(metric for metric in asked if metric in priced)]))
 
     def known_costs(self) -> dict[str, Cost]:
-        """Every cost that is known without measuring."""
-        named = [*self.spec.costs, *self._offered, *free_costs(self.spec.space)]
-        return self.costs(metric for metric in named if not self.is_measured(metric))
+        """Every cost that is known without measuring, a prediction included."""
+        named = dict.fromkeys([*self.spec.costs, *self._offered, *free_costs(self.spec.space), *self.needed_costs()])
+        return self.costs(metric for metric in named if self.is_predicted(metric) or not self.is_measured(metric))
+
+    def predict_cost(self, metric: str, known: Mapping[Architecture, Reading]) -> None:
+        """Predict a cost that is dear to measure from what was measured of some networks.
+
+        Raises:
+            MeasurementError: these are too few.
+        """
+        self._made[metric] = Estimated(self.measuring_cost(metric), self.measurable, known)
+
+    def measuring_cost(self, metric: str) -> Cost:
+        """A cost as it is measured, whether it is predicted by now or not."""
+        cost = self._cost(metric)
+        return cost.cost if isinstance(cost, Estimated) else cost
+
+    def is_predicted(self, metric: str) -> bool:
+        """Whether a cost that runs the network is predicted for most."""
+        return isinstance(self._made.get(metric), Estimated)
 
     def is_measured(self, metric: str) -> bool:
         """Whether a cost runs the network."""
@@ -156,12 +187,12 @@ class Workbench:
                 self._made[metric] = self._offered[metric]
             else:
                 name, config = (ref.name, ref.config) if ref else (metric, None)
-                self._made[metric] = COSTS[name](config, self._whole, self.device)
+                self._made[metric] = COSTS[name](config, self.whole, self.device)
         return self._made[metric]
 
     @cached_property
     def _offered(self) -> dict[str, Cost]:
-        return costs_of(self.spec, self.space)
+        return costs_of(self.spec, self.measurable)
 
 
 def space_for(ref: PluginRef, dataset: Dataset | None) -> SearchSpace:

@@ -41,6 +41,7 @@ from searchspaces._errors import (
 )
 from searchspaces._files import data_file
 from searchspaces._graph import Drawing, drawing, isomorphism_key, path_encoding, path_vocabulary, paths
+from searchspaces._members import Members
 from searchspaces._registry import (
     DATA_PATH,
     LOCAL_PATH,
@@ -90,6 +91,7 @@ __all__ = [
     "InvalidState",
     "LeaseLost",
     "MeasurementError",
+    "Members",
     "Mixture",
     "NASError",
     "NotFound",

@@ -47,12 +47,16 @@ class UnitContext:
 
     @cached_property
     def bench(self) -> Workbench:
-        """Space, data set, task and device; with the trained supernet where the job has one."""
+        """Space, data set, task and device; with the supernet once it is trained, and costs as preflight left them."""
+        from nas.stages._dear_costs import restored
         from nas.workbench import Workbench
 
         outputs = self.view.results(Phase.SUPERNET)
         file = self.artifacts.path(outputs[-1]["artifact_id"]) if outputs else None
-        return Workbench(self.spec, supernet_file=file, device=self.device)
+        bench = Workbench(self.spec, supernet_file=file, device=self.device)
+        preflights = self.view.results(Phase.PREFLIGHT)
+        restored(preflights[-1].get("measured", {}) if preflights else {}, bench)
+        return bench
 
     def set_threads(self) -> None:
         """Use as many CPU threads as preflight found fastest: more of them make small networks slower."""

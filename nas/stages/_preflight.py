@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from nas.admission import can_train
@@ -9,6 +10,7 @@ from nas.evaluators import waits
 from nas.ports import JobView
 from nas.resources import JsonObject, Phase, PreflightReport, UnitPlan
 from nas.spec import JobSpec
+from nas.stages._dear_costs import Measured, expected_seconds, measure_some, notes_of
 from nas.stages._survey import Survey
 from nas.stages._timing import passes_per_step, phase_seconds, steps_per_epoch, time_paths, time_scoring
 from nas.stages._trust import audits
@@ -35,18 +37,26 @@ class PreflightStage:
             audits_total=context.spec.audit.networks if audits(context.spec) else 0,
             deliveries_total=context.spec.deliver.networks if can_train(context.spec) else 0,
         )
-        report = preflight(context.spec, bench=context.bench)
+        measured = measure_some(context.spec, context.bench)
+        report = preflight(context.spec, bench=context.bench, measured=measured)
         context.journal.report(report)
         if report.satisfiable is False:
             raise InfeasibleSpace("the constraints cannot be met: " + "; ".join(report.notes) + ".")
         steps = report.train_steps
         epochs = steps // steps_per_epoch(context.spec, len(context.bench.dataset.train)) if steps else 0
         context.journal.progress(fraction=1.0, seconds_left=report.expected_seconds, epochs_total=epochs)
-        return {"epochs": epochs, "threads": report.threads}
+        kept = {metric: found.to_json() for metric, found in measured.items()}
+        return {"epochs": epochs, "threads": report.threads, "measured": kept}
 
 
-def preflight(spec: JobSpec, *, bench: Workbench | None = None) -> PreflightReport:
+def preflight(
+    spec: JobSpec, *, bench: Workbench | None = None, measured: Mapping[str, Measured] | None = None
+) -> PreflightReport:
     """The report of a spec: spread of every cost, whether the constraints can be met, memory, expected time.
+
+    Args:
+        bench: the spec's parts; made where none are given.
+        measured: the costs that were measured with this bench; none: they are now.
 
     Raises:
         DataError: the data set's file is missing or broken.
@@ -56,8 +66,9 @@ def preflight(spec: JobSpec, *, bench: Workbench | None = None) -> PreflightRepo
     from nas.workbench import Workbench
 
     bench = bench or Workbench(spec)
+    measured = measure_some(spec, bench) if measured is None else measured
     survey, size = Survey.of(spec, bench), bench.space.size()
-    notes = survey.why()
+    notes = [*survey.why(), *notes_of(spec, bench, measured)]
     if size < spec.budget.evaluations:
         notes.append(f"budget.evaluations is {spec.budget.evaluations}, but there are {size} architectures")
     if waits(spec.evaluator):
@@ -69,7 +80,11 @@ def preflight(spec: JobSpec, *, bench: Workbench | None = None) -> PreflightRepo
         share_feasible=survey.share_feasible,
         notes=tuple(notes),
     )
-    return _with_training(report, spec, bench) if can_train(spec) else _without_training(report, spec)
+    return (
+        _with_training(report, spec, bench, expected_seconds(measured, spec))
+        if can_train(spec)
+        else _without_training(report, spec)
+    )
 
 
 def _without_training(report: PreflightReport, spec: JobSpec) -> PreflightReport:
@@ -82,8 +97,8 @@ def _without_training(report: PreflightReport, spec: JobSpec) -> PreflightReport
     return report.model_copy(update={"notes": (*report.notes, *notes)})
 
 
-def _with_training(report: PreflightReport, spec: JobSpec, bench: Workbench) -> PreflightReport:
-    """The report with the time and memory of what is trained and scored."""
+def _with_training(report: PreflightReport, spec: JobSpec, bench: Workbench, pricing: float) -> PreflightReport:
+    """The report with the time and memory of what is trained and scored; `pricing`: seconds of measured costs."""
     notes = [*report.notes, *bench.dataset.notes, *filter(None, [bench.precision_note])]
     timing = time_paths(spec, bench)
     passes = passes_per_step(spec, bench)
@@ -98,6 +113,7 @@ def _with_training(report: PreflightReport, spec: JobSpec, bench: Workbench) -> 
     scoring = time_scoring(spec, bench)
     notes += scoring.undefined
     seconds = phase_seconds(spec, bench, timing.pass_seconds, scoring.seconds, epochs=epochs, passes=passes)
+    seconds[Phase.SEARCH] += pricing
     known = {
         "largest_path_bytes": timing.largest_path_bytes,
         "threads": timing.threads,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from nas.searchers import REGISTRY as SEARCHERS
 from nas.spec import JobSpec, PluginRef
 from nas.stages._survey import Survey
-from searchspaces import ConfigError, DataError, SpecError, Violation
+from searchspaces import ConfigError, DataError, InfeasibleSpace, SpecError, Violation
 
 if TYPE_CHECKING:
     from nas.workbench import Workbench
@@ -23,14 +23,14 @@ def refuse_impossible(spec: JobSpec) -> None:
 
     bench = Workbench(spec)
     try:
-        _ = bench.space
+        _ = bench.measurable
     except DataError as error:
         named = repr(spec.dataset.name) if spec.dataset else str(spec.evaluator)
         raise SpecError([Violation("dataset" if spec.dataset else "evaluator", named, str(error))]) from error
     except ConfigError as error:
         raise SpecError(error.violations) from error
-    _refuse_searcher(spec.searcher, spec, bench)
     _refuse_costs(spec, bench)
+    _refuse_searcher(spec.searcher, spec, bench)
     if not spec.constraints:
         return
     survey = Survey.of(spec, bench)
@@ -52,6 +52,7 @@ def _refuse_searcher(ref: PluginRef, spec: JobSpec, bench: Workbench) -> None:
 
 
 def _refuse_costs(spec: JobSpec, bench: Workbench) -> None:
+    """Say now that a cost does not fit the space, or that nothing of it is left that every cost is known of."""
     for name, ref in spec.costs.items():
         try:
             bench.costs([name])
@@ -61,3 +62,8 @@ def _refuse_costs(spec: JobSpec, bench: Workbench) -> None:
             raise SpecError(found) from error
         except DataError as error:
             raise SpecError([Violation(f"costs.{name}", str(ref), str(error))]) from error
+    try:
+        _ = bench.space
+    except InfeasibleSpace as error:
+        allowed = "costs that are known of the same architectures, or missing: predict"
+        raise SpecError([Violation("costs", str(error), allowed)]) from error

@@ -14,7 +14,6 @@ from nas.evaluators import (
     EvaluationContext,
     Outcome,
     Request,
-    faults,
     level_of,
     needs_supernet,
     waits,
@@ -23,7 +22,6 @@ from nas.evaluators import (
 from nas.history import History
 from nas.pareto import Hypervolume, hypervolume_reference
 from nas.ports import Control, JobView
-from nas.quantities import Constraint, within_floats
 from nas.resources import (
     Evaluation,
     EvaluationState,
@@ -31,22 +29,22 @@ from nas.resources import (
     JsonObject,
     Measurement,
     Phase,
-    Proposal,
     Settlement,
     UnitPlan,
 )
 from nas.searchers import make_searcher
 from nas.spec import JobSpec
+from nas.stages._dear_costs import measure_front
+from nas.stages._pricing import Price, Pricing
 from nas.stages._score import scores_of
 from nas.streams import stream
-from searchspaces import InfeasibleSpace, MeasurementError
+from searchspaces import InfeasibleSpace
 
 if TYPE_CHECKING:
     from nas.evaluators import Evaluator
     from nas.scoring import Scores
     from nas.searchers import Searcher
     from nas.stages._context import UnitContext
-    from predictors.costs import Cost
     from searchspaces import Architecture
 
 _INFEASIBLE_PER_EVALUATION = 50
@@ -67,6 +65,7 @@ class SearchStage:
         while reason is None:
             reason = search.turn() or search.why_ended()
         context.journal.event("log", {"level": "info", "message": f"search ended: {reason}"})
+        measure_front(context, search.pricing)
         if not context.journal.front().points:
             raise InfeasibleSpace(f"no architecture was found that could be measured and is feasible: {reason}.")
         return {"reason": reason, "evaluations": search.num_evaluated, "infeasible": search.num_infeasible}
@@ -307,52 +306,3 @@ class Search:
         each = zip(objectives, self.volume.reference, strict=True)
         value = self.volume.value if math.isfinite(self.volume.value) else None  # penalties as large as floats get
         return value, {o.key: float(r if o.direction == "min" else -r) for o, r in each}
-
-
-@dataclass(frozen=True)
-class Price:
-    """The costs of one architecture, how far they break the constraints, or why they are not known."""
-
-    measurements: tuple[Measurement, ...] = ()
-    violation: float = 0.0
-    error: str | None = None
-
-
-@dataclass
-class Pricing:
-    """All costs a job needs: the free ones always, the measured ones when an objective or constraint asks."""
-
-    context: UnitContext
-    costs: dict[str, Cost]
-    bounds: tuple[Constraint, ...]
-
-    @classmethod
-    def of(cls, context: UnitContext) -> Pricing:
-        return cls(context, context.bench.costs(context.bench.needed_costs()), context.spec.bounds())
-
-    def price(self, proposal: Proposal) -> Price:
-        """The costs of a proposal; a cost that cannot be computed fails the evaluation with its reason."""
-        architecture = self.context.bench.space.parse(proposal.text)
-        try:
-            readings = {metric: cost.measure(architecture) for metric, cost in self.costs.items()}
-        except MeasurementError as error:
-            return Price(error=str(error))
-        measurements = tuple(
-            Measurement(
-                metric=metric,
-                value=reading.value,
-                unit=reading.unit,
-                std=reading.std,
-                fidelity=Fidelity(level="cost"),
-                context=dict(reading.context),
-            )
-            for metric, reading in readings.items()
-        )
-        if wrong := faults(measurements):
-            return Price(error=wrong)
-        return Price(measurements, self.violation(measurements))
-
-    def violation(self, measurements: Sequence[Measurement]) -> float:
-        """Summed relative violation of the constraints on these measurements; 0 when all hold."""
-        values = {m.metric: m.value for m in measurements}
-        return within_floats(sum(b.violation(values[b.metric]) for b in self.bounds if b.metric in values))

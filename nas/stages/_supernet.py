@@ -69,9 +69,9 @@ class SupernetStage:
         from nas.workbench import save_supernet
 
         spec, bench = context.spec, context.bench
-        setting = Setting.of(bench.space, bench.dataset, spec.supernet, num_epochs=epochs, seed=spec.seed)
+        setting = Setting.of(bench.measurable, bench.dataset, spec.supernet, num_epochs=epochs, seed=spec.seed)
         recipe = RECIPES[spec.supernet.recipe.name](spec.supernet.recipe.config, setting)
-        supernet = recipe.prepare(bench.space.supernet(seed=stream_seed(spec.seed, "supernet") % 2**32))
+        supernet = recipe.prepare(bench.measurable.supernet(seed=stream_seed(spec.seed, "supernet") % 2**32))
         summary = train_supernet(
             supernet,
             recipe,

@@ -9,14 +9,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from nas.quantities import Constraint
-from nas.resources import CostRange
+from nas.resources import CostPrediction, CostRange
 from nas.spec import JobSpec
 from nas.streams import stream
 from searchspaces import Architecture, MeasurementError
 
 if TYPE_CHECKING:
     from nas.workbench import Workbench
-    from predictors.costs import Cost
+    from predictors.costs import Cost, EstimateError
 
 _SAMPLE = 400
 _MEASURED_SAMPLE = 10
@@ -30,6 +30,7 @@ class Survey:
     space_values: dict[str, list[float]]
     units: dict[str, str]
     measured: set[str]
+    errors: dict[str, EstimateError]
     bounds: tuple[Constraint, ...]
     satisfiable: bool | None
     share_feasible: float | None
@@ -42,11 +43,13 @@ class Survey:
         values: dict[str, list[float]] = {}
         units: dict[str, str] = {}
         for metric, cost in costs.items():
-            chosen = sample[: _MEASURED_SAMPLE + 2] if bench.is_measured(metric) else sample
+            is_slow = bench.is_measured(metric) and not bench.is_predicted(metric)
+            chosen = sample[: _MEASURED_SAMPLE + 2] if is_slow else sample
             values[metric], units[metric] = _readings(cost, chosen)
         measured = {metric for metric in costs if bench.is_measured(metric)}
         bounds = tuple(bound for bound in spec.bounds() if bound.metric in costs)
-        survey = cls(values, units, measured, bounds, satisfiable=True, share_feasible=None)
+        errors = {metric: cost.error for metric, cost in costs.items() if cost.error}
+        survey = cls(values, units, measured, errors, bounds, satisfiable=True, share_feasible=None)
         if bounds:
             survey.share_feasible = survey._share()
             survey.satisfiable = bool(survey.share_feasible) or survey._search_all(bench, costs)
@@ -88,10 +91,15 @@ class Survey:
                 median=statistics.median_low(values) / 2 + statistics.median_high(values) / 2,  # without overflow
                 maximum=max(values),
                 share_feasible=self._share_of(metric),
+                predicted=self._prediction(metric),
             )
             for metric in self.space_values
             if (values := self._known(metric))
         )
+
+    def _prediction(self, metric: str) -> CostPrediction | None:
+        error = self.errors.get(metric)
+        return error and CostPrediction(networks=error.networks, error=error.relative, kendall=error.kendall)
 
     def _known(self, metric: str) -> list[float]:
         return [value for value in self.space_values[metric] if math.isfinite(value)]

@@ -34,7 +34,7 @@ def passes_per_step(spec: JobSpec, bench: Workbench) -> int:
     from nas.training import Setting
 
     epochs, recipe = spec.budget.epochs, spec.supernet.recipe
-    setting = Setting.of(bench.space, bench.dataset, spec.supernet, num_epochs=epochs, seed=spec.seed)
+    setting = Setting.of(bench.measurable, bench.dataset, spec.supernet, num_epochs=epochs, seed=spec.seed)
     return RECIPES[recipe.name](recipe.config, setting).passes_per_step
 
 
@@ -84,10 +84,10 @@ def _time_steps(spec: JobSpec, bench: Workbench, at_once: int) -> Timing:
 
     from nas.training import DeviceData, accelerated, to_device
 
-    supernet = to_device(bench.space.supernet(seed=spec.seed), bench.device).train()
+    supernet = to_device(bench.measurable.supernet(seed=spec.seed), bench.device).train()
     data = DeviceData.of(bench.dataset.train, bench.dataset, bench.device)
     x, y = data.batch(torch.arange(at_once))
-    paths = [bench.space.sample(stream(spec.seed, "preflight", "path", i)) for i in range(_TIMED_PATHS)]
+    paths = [bench.measurable.sample(stream(spec.seed, "preflight", "path", i)) for i in range(_TIMED_PATHS)]
     held = 0
 
     def count(tensor: torch.Tensor) -> torch.Tensor:
@@ -106,7 +106,7 @@ def _time_steps(spec: JobSpec, bench: Workbench, at_once: int) -> Timing:
         return time.perf_counter() - began
 
     with torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor):
-        step(bench.space.extremes().largest)
+        step(bench.measurable.extremes().largest)
     all_threads = torch.get_num_threads()
     seconds = {}
     try:

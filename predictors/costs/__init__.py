@@ -5,6 +5,8 @@ A plug-in's `create(config, space, device)` gives a `Cost`; flags: `unit`, `meas
 """
 
 from predictors.costs._cost import Cost, Reading
+from predictors.costs._estimate import FEWEST, EstimateError
+from predictors.costs._estimated import Estimated
 from searchspaces import Registry
 
 REGISTRY: Registry[Cost] = Registry("costs", "predictors.costs")
@@ -15,4 +17,4 @@ def ready_costs() -> tuple[str, ...]:
     return tuple(name for name, plugin in REGISTRY.items() if not plugin.flags.get("needs_config", False))
 
 
-__all__ = ["REGISTRY", "Cost", "Reading", "ready_costs"]
+__all__ = ["FEWEST", "REGISTRY", "Cost", "EstimateError", "Estimated", "Reading", "ready_costs"]

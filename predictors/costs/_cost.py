@@ -6,7 +6,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from searchspaces import Architecture
+from predictors.costs._estimate import EstimateError
+from searchspaces import Architecture, SearchSpace
 
 
 @dataclass(frozen=True)
@@ -20,7 +21,14 @@ class Reading:
 
 
 class Cost(ABC):
-    """A number about an architecture of one space that needs no accuracy."""
+    """A number about an architecture of one space that needs no accuracy.
+
+    Attributes:
+        error: how far its predictions are off where it predicts what it does not know; None where it never does. A
+            reading that is predicted has `predicted` in its context.
+    """
+
+    error: EstimateError | None = None
 
     @abstractmethod
     def measure(self, architecture: Architecture) -> Reading:
@@ -29,3 +37,15 @@ class Cost(ABC):
         Raises:
             MeasurementError: it cannot be computed; the reason is the message.
         """
+
+    def within(self, space: SearchSpace) -> SearchSpace:
+        """The part of `space` that this cost is known of: all of it, where a plug-in does not say otherwise.
+
+        Raises:
+            InfeasibleSpace: it is known of nothing there.
+        """
+        return space
+
+    def about(self, space: SearchSpace) -> str | None:
+        """What is to be said before a job uses it on `space`, such as of how much it is known; None: nothing."""
+        return None

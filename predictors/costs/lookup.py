@@ -18,11 +18,13 @@ import math
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Annotated, NamedTuple
+from typing import Annotated, Literal, NamedTuple
 
 from pydantic import Field, model_validator
 
 from predictors.costs._cost import Cost, Reading
+from predictors.costs._estimate import FEWEST, Estimator
+from predictors.costs._estimated import predicted
 from searchspaces import (
     DATA_PATH,
     Architecture,
@@ -30,8 +32,10 @@ from searchspaces import (
     ConfigError,
     DataError,
     Decision,
+    InfeasibleSpace,
     InvalidArchitecture,
     MeasurementError,
+    Members,
     Plugin,
     SearchSpace,
     Violation,
@@ -64,6 +68,11 @@ class LookupConfig(Config):
     device: str | None = Field(
         None, min_length=1, max_length=200, description="What it was measured on; kept with every value."
     )
+    missing: Literal["restrict", "predict", "refuse"] = Field(
+        "restrict",
+        description="Where the values cover a part of the space. restrict: only that part is searched; predict: the "
+        "value of other architectures is learned from the known ones, with its error said; refuse: it is an error.",
+    )
 
     @model_validator(mode="after")
     def _one_source(self) -> LookupConfig:
@@ -84,12 +93,12 @@ class Lookup(Cost):
     """The value that a table holds for an architecture, or the sum of what it holds for its active options.
 
     Raises:
-        ConfigError: a setting names a decision or option that the space does not have.
+        ConfigError: a setting names a decision or option that the space does not have, or it cannot be predicted from.
         DataError: the file is missing or broken, or not a table of this space; the message names the line.
     """
 
     def __init__(self, config: LookupConfig, space: SearchSpace) -> None:
-        self.space, self.unit = space, config.unit
+        self.space, self.unit, self.missing = space, config.unit, config.missing
         self._context: dict[str, str | int | float] = {"device": config.device} if config.device else {}
         if config.path is None:
             self._source, table = "operations", _inline(config.operations, space)
@@ -99,9 +108,19 @@ class Lookup(Cost):
             self._source, table = file.name, _read(file, content, config.column, space)
             self._context |= {"table": file.name, "sha256": hashlib.sha256(content).hexdigest()[:16]}
         self._table = table._replace(base=table.base + config.base)
+        for text, value in (table.architectures or {}).items():
+            if value + self._table.base <= 0:
+                raise DataError(f"{self._source} has {value:g} for {text}; expected a number above 0, the base added.")
+        if self.missing == "refuse" and (lacking := self._lacking(space)):
+            raise DataError(f"{lacking}; add the others, or choose missing: restrict or predict.")
+        if self.missing == "predict" and self._lacking(space):
+            self._estimator = self._learned()
+            self.error = self._estimator.error
 
     def measure(self, architecture: Architecture) -> Reading:
         self.space.check(architecture)
+        if self.error and architecture.text not in (self._table.architectures or {}):
+            return predicted(self._estimator(architecture), Reading(0.0, self.unit, context=self._context), self.error)
         value = self._value(architecture) + self._table.base
         if not math.isfinite(value) or value <= 0:
             raise MeasurementError(
@@ -109,6 +128,75 @@ class Lookup(Cost):
                 "give a base, or mend the values."
             )
         return Reading(value, self.unit, context=self._context)
+
+    # --- what is covered ---------------------------------------------------------------------------------------------
+
+    def within(self, space: SearchSpace) -> SearchSpace:
+        """The architectures that have a value; all of them where others are predicted.
+
+        Raises:
+            InfeasibleSpace: none of the space has one.
+        """
+        if self.error or not self._lacking(space):
+            return space
+        if self._table.architectures is not None:
+            known = self._known_of(space)
+            if not known:
+                raise InfeasibleSpace(f"{self._source} knows no architecture of this part of {space.name}.")
+            return Members(space, known)
+        for decision in space.decisions:
+            there = [option for option in decision.options if (decision.name, option) in self._operations]
+            if not there:
+                raise InfeasibleSpace(f"{self._source} has no value for any option of {decision.name}; add some.")
+            if len(there) < len(decision.options):
+                left_out = [[option] for option in decision.options if option not in there]
+                space = space.partition(decision.name, [there, *left_out])[0]
+        return space
+
+    def about(self, space: SearchSpace) -> str | None:
+        """How much of the space has a value, and what becomes of the rest."""
+        lacking = self._lacking(space)
+        if not lacking:
+            return None
+        if self.error:
+            return f"{lacking}; the others are predicted, {self.error}"
+        return f"{lacking}; only these are searched (missing: predict takes all of them)"
+
+    @property
+    def _operations(self) -> dict[tuple[str, str], float]:
+        return self._table.operations or {}
+
+    def _known_of(self, space: SearchSpace) -> list[str]:
+        """The architectures of the space that have a row."""
+        if space is self.space:
+            return list(self._table.architectures or ())
+        named = ((text, self.space.read(text)) for text in self._table.architectures or ())
+        return [text for text, options in named if not space.why_not(options)]
+
+    def _lacking(self, space: SearchSpace) -> str:
+        """What of the space has a value, in words; empty: all of it."""
+        if self._table.architectures is not None:
+            known, size = len(self._known_of(space)), space.size()
+            share = known / size
+            return "" if known >= size else f"{self._source} knows {known:,} of {size:,} architectures ({share:.2%})"
+        pairs = [(decision.name, option) for decision in space.decisions for option in decision.options]
+        missing = [f"{name}={option}" for name, option in pairs if (name, option) not in self._operations]
+        if not missing:
+            return ""
+        covered = f"{len(pairs) - len(missing)} of {len(pairs)} options"
+        return f"{self._source} knows {covered}, and not {', '.join(missing[:3])}{', ...' if missing[3:] else ''}"
+
+    def _learned(self) -> Estimator:
+        rows = self._table.architectures
+        if rows is None:
+            allowed = "restrict, or a value for every option; what an option adds cannot be learned from others"
+            raise ConfigError([Violation("missing", "predict", allowed)])
+        known = {self.space.parse(text): value + self._table.base for text, value in rows.items()}
+        positive = {architecture: value for architecture, value in known.items() if value > 0}
+        if len(positive) < FEWEST:
+            allowed = f"restrict, or at least {FEWEST} architectures to learn from; {self._source} has {len(positive)}"
+            raise ConfigError([Violation("missing", "predict", allowed)])
+        return Estimator(self.space, positive)
 
     def _value(self, architecture: Architecture) -> float:
         if self._table.operations is not None:
