@@ -139,7 +139,7 @@ class Reduction(nn.Module):
         super().__init__()
         self.halve = ReLUConvNorm(inputs, outputs, 3, style, stride=2)
         self.refine = ReLUConvNorm(outputs, outputs, 3, style)
-        self.shortcut = style.conv(inputs, outputs, 1)
+        self.shortcut = style.frame_conv(inputs, outputs, 1)
 
     def forward(self, x: Tensor) -> Tensor:
         """The halved image."""
@@ -169,7 +169,7 @@ class Trunk(nn.Module):
         super().__init__()
         self.plan, config = plan, space.settings
         width = config.channels
-        self.stem = nn.Sequential(style.conv(config.shape[0], width, 3), style.norm(width))
+        self.stem = nn.Sequential(style.frame_conv(config.shape[0], width, 3), style.norm(width))
         self.blocks = nn.ModuleList()
         for stage in range(3):
             if stage:

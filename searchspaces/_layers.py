@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar, cast
 
 import torch
@@ -50,17 +50,24 @@ class Style:
     Attributes:
         affine: batch normalisation has a trainable scale and shift.
         bias: convolutions have a bias.
+        frame_bias: the same for those of the frame that a space puts around what is chosen; none: as the others.
         track_running_stats: batch normalisation keeps running statistics for evaluation.
     """
 
     affine: bool = True
     bias: bool = False
     track_running_stats: bool = True
+    frame_bias: bool | None = None
 
     def conv(self, inputs: int, outputs: int, kernel: int, *, stride: int = 1, groups: int = 1) -> nn.Conv2d:
         """A convolution that keeps the image's size but for the stride (odd kernels)."""
         made = StridedPointwise if kernel == 1 and stride > 1 else nn.Conv2d
         return made(inputs, outputs, kernel, stride, padding=kernel // 2, groups=groups, bias=self.bias)
+
+    def frame_conv(self, inputs: int, outputs: int, kernel: int) -> nn.Conv2d:
+        """A convolution of the frame, such as a stem or a shortcut."""
+        bias = self.bias if self.frame_bias is None else self.frame_bias
+        return replace(self, bias=bias).conv(inputs, outputs, kernel)
 
     def norm(self, channels: int) -> nn.BatchNorm2d:
         """A batch normalisation."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 import itertools
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from functools import cache, cached_property
 from random import Random
 from typing import TYPE_CHECKING, cast
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     import networkx
 
     from searchspaces._cell_networks import CellNetwork, CellSupernet
+    from searchspaces._layers import Style
 
 NONE, SKIP, POOL = "none", "skip_connect", "avg_pool_3x3"
 OPTIONS = (NONE, SKIP, "nor_conv_1x1", "nor_conv_3x3", POOL)
@@ -50,6 +52,15 @@ class Config(ImageConfig):
         16, ge=1, le=1024, description="Channels of the first stage; each further stage doubles them."
     )
     cells_per_stage: int = Field(5, ge=1, le=64, description="Copies of the cell in each of the three stages.")
+    supernet_bias: bool = Field(
+        False,
+        description="Convolutions of the supernet's cells and reductions have a bias; stem and shortcuts have none, as "
+        "in PA&DA's code.",
+    )
+
+    def style(self, *, supernet: bool) -> Style:
+        style = super().style(supernet=supernet)
+        return replace(style, frame_bias=False) if supernet else style
 
 
 class NASBench201(SearchSpace):

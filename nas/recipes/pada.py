@@ -84,7 +84,9 @@ class PADAConfig(Config):
         "output's gradient compares (slower: networks then run plain operations).",
     )
     dead: Literal["skip", "zero"] = Field(
-        "skip", description="Drawn options that cannot reach the output: no observation, or one of norm zero."
+        "skip",
+        description="Drawn options that cannot reach the output: no observation, or norm zero in the mean over the "
+        "decisions that took the option, unless all of these are dead.",
     )
     undrawn: Literal["keep", "forget"] = Field(
         "keep", description="Norm of what an epoch left out: the last one (of samples, moving to the mean), or zero."

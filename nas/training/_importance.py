@@ -37,7 +37,10 @@ class ImportancePaths(PathSampler):
             the same over the others.
         undrawn: the G of an option that no path of the epoch took: `keep` the last one, or `forget` it: zero.
         after_clip: norms are those of the clipped gradient.
-        count_dead: an option that cannot reach the output counts as drawn with norm 0; else as not drawn.
+        count_dead: a decision whose option cannot reach the output is averaged in with norm 0, as the published code
+            does it: an option whose sum of norms is 0 in a step, as where every decision that took it is dead, is not
+            observed at all. Else dead ones count as not drawn. (A convolution that only zeros reach has there the
+            rounding error of its bias's gradient for a norm; here it is not run and has none.)
         weights: of a child's loss. `none`: 1. `exact`: the product over its decisions of (1/K) / q, by which its
             expectation is the mean loss of all paths; unbounded. `clipped`: each factor, and then the product, is at
             most `largest_weight`: factors alone would leave K^D of them.
@@ -112,7 +115,8 @@ class ImportancePaths(PathSampler):
         scale = 1.0 / report.children[0].weight if len(report.children) == 1 else 1.0
         norms = gradients.norms * gradients.clip_factor if self._after_clip else gradients.norms
         rows = [-1 if pair is None else index[pair] for pair in owners]
-        self._pending.append(_Observed.of(self._averages, rows, [index[pair] for pair in drawn], norms, scale))
+        used = [index[pair] for pair in drawn]
+        self._pending.append(_Observed.of(self._averages, rows, used, norms, scale, skips_zero=self._count_dead))
         if report.output_norms:
             reached = [pair for pair in dict.fromkeys(pairs) if pair[0] in report.output_norms]
             rows = [index[pair] for pair in reached for _ in report.output_norms[pair[0]]]
@@ -174,7 +178,8 @@ class ImportancePaths(PathSampler):
 class _Observed(NamedTuple):
     """Norms of one step that wait on the device: `values[i]` belongs to place `rows[i]`, to none where that is -1.
 
-    What is observed of a place is the sum of its values times `scale`, over the number of decisions that used it.
+    What is observed of a place is the sum of its values times `scale`, over the number of decisions that used it; with
+    `skips_zero` nothing where that sum is 0.
     """
 
     averages: Averages
@@ -182,19 +187,28 @@ class _Observed(NamedTuple):
     used: npt.NDArray[np.int64]
     values: Tensor
     scale: float
+    skips_zero: bool
 
     @classmethod
     def of(
-        cls, averages: Averages, rows: Sequence[int], used: Sequence[int], values: Tensor, scale: float
+        cls,
+        averages: Averages,
+        rows: Sequence[int],
+        used: Sequence[int],
+        values: Tensor,
+        scale: float,
+        *,
+        skips_zero: bool = False,
     ) -> _Observed:
-        return cls(averages, np.array(rows, dtype=np.int64), np.array(used, dtype=np.int64), values, scale)
+        where, users = np.array(rows, dtype=np.int64), np.array(used, dtype=np.int64)
+        return cls(averages, where, users, values, scale, skips_zero)
 
     def fold(self, values: Floats, size: int) -> None:
         """Add to the averages what `values`, now on the host, say; `size`: number of places."""
         owned = self.rows >= 0
         sums = np.bincount(self.rows[owned], weights=values[owned], minlength=size)
         uses = np.bincount(self.used, minlength=size)
-        drawn = np.flatnonzero(uses)
+        drawn = np.flatnonzero(uses * (sums != 0) if self.skips_zero else uses)
         self.averages.add(drawn, self.scale * sums[drawn] / uses[drawn])
 
 

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
+from nas.recipes import REGISTRY as RECIPES
 from nas.tasks import REGISTRY as TASKS
 from nas.testing._recipes import small_dataset, small_space
 from nas.training import (
@@ -195,26 +196,47 @@ def test_the_weight_of_a_path_does_not_enter_its_norm(space: SearchSpace, weight
     assert sampler.state_dict()["norms"][place].item() == pytest.approx(expected)
 
 
-def test_dead_options_count_as_drawn_only_where_that_is_wanted(space: SearchSpace) -> None:
-    """The release averages a zero in for an option that cannot reach the output."""
-    alive = space.architecture(dict.fromkeys(names(space), "nor_conv_3x3"))
-    shares = {}
-    for count_dead in (False, True):
-        sampler, supernet = paths(space, count_dead=count_dead), space.supernet()
-        fill(supernet, alive, 1.0)
-        sampler.observe(report(supernet, alive))
-        supernet.zero_grad(set_to_none=True)
-        sampler.observe(report(supernet, alive))  # nothing of it reached the output
-        other = one_of_each(space)
-        fill(supernet, other, 1.0)
-        for edge in ("0->2", "2->3"):
-            for parameter in supernet.parameters_of(edge, "nor_conv_3x3"):
-                parameter.grad = None
-        sampler.observe(report(supernet, other))
-        sampler.end_epoch(EPOCHS)
-        odds = sampler.distribution()["0->1"]
-        shares[count_dead] = odds["nor_conv_3x3"] / odds["nor_conv_1x1"]
-    assert shares[True] == pytest.approx(shares[False] / 3)
+def lengths(supernet: Supernet, of: Mapping[tuple[str, str], float]) -> None:
+    """Gradients of the weights of these options: one entry of this length in each cell, biases zero."""
+    supernet.zero_grad(set_to_none=True)
+    for pair, length in of.items():
+        for parameter in supernet.parameters_of(*pair):
+            parameter.grad = torch.zeros_like(parameter)
+            if parameter.ndim > 1:
+                parameter.grad.view(-1)[0] = length
+
+
+@pytest.mark.parametrize(("count_dead", "expected"), [(False, (2.25, 7.5)), (True, (2.25, 4.5))])
+def test_dead_places_are_averaged_in_unless_all_of_an_option_s_are_dead(
+    space: SearchSpace, count_dead: bool, expected: tuple[float, float]
+) -> None:
+    """Three cells; 1x1 is drawn once, 3x3 for two edges, one of which never reaches the output."""
+    sampler, supernet = paths(space, count_dead=count_dead, memory="half_mean"), space.supernet()
+    small, large = CONVOLUTIONS
+    both = space.architecture(dict(zip(names(space), (small, large, large, *["none"] * 3), strict=True)))
+    for reached in (
+        {("0->1", small): 1.0, ("0->2", large): 4.0},  # 1x1: (0 + 3 * 1) / 2 = 1.5; 3x3: 3 * 4 = 12 over two places
+        {("0->2", large): 0.0},  # all of 1x1 and all that 3x3 has are zero: neither is seen
+        {("0->1", small): 1.0, ("0->2", large): 4.0},  # 1x1: (1.5 + 3) / 2 = 2.25
+    ):
+        lengths(supernet, reached)
+        sampler.observe(report(supernet, both))
+    found = sampler.state_dict()["totals"]
+    places = [space.decisions[0].options.index(option) for option in CONVOLUTIONS]
+    # 3x3, counting the dead place: 6, nothing, 6: (3 + 6) / 2; not counting it: 12, 0, 12: (6 / 2 + 12) / 2
+    assert tuple(found[places].tolist()) == pytest.approx(expected)
+
+
+def test_released_treats_dead_places_as_the_published_code_does(space: SearchSpace) -> None:
+    recipe = RECIPES["pada"]({"released": True}, setting(space))
+    supernet, small = space.supernet(), CONVOLUTIONS[0]
+    choice = space.architecture(dict.fromkeys(names(space), small))
+    for reached in ({("0->1", small): 2.0}, {}):
+        lengths(supernet, reached)
+        recipe.paths.observe(report(supernet, choice))
+    # three cells of length 2 over six places, half of it after the first observation; the second is none
+    place = space.decisions[0].options.index(small)
+    assert recipe.paths.state_dict()["totals"][place].item() == pytest.approx(3 * 2.0 / 6 / 2)
 
 
 def test_options_without_weights_may_be_judged_by_the_gradient_at_their_output(space: SearchSpace) -> None:
