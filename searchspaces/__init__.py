@@ -10,6 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 from searchspaces._architecture import Architecture
+from searchspaces._blame import module_of, own_line, raised_at
 from searchspaces._csv import Sheet, is_number, read_sheet
 from searchspaces._errors import (
     BrokenPlugin,
@@ -126,12 +127,15 @@ __all__ = [
     "kernel_mode",
     "marks_data_path",
     "marks_path",
+    "module_of",
     "normalisations",
     "normalised_alone",
     "one_of",
+    "own_line",
     "path_encoding",
     "path_vocabulary",
     "paths",
+    "raised_at",
     "read_sheet",
     "sample_gradients",
     "shortened",

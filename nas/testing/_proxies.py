@@ -31,7 +31,8 @@ def check_proxy(
     """Checks what a proxy promises, on one architecture that has a value.
 
     A finite value, the same every time, alone and beside all others, and whatever the flags say it does not read; a
-    statistic for layers with weights when its flag says so.
+    statistic for layers with weights when its flag says so. On networks that its formula was not made for (a language
+    model, attention, no convolution, no normalisation, GELU ...) a value or ProxyUndefined, and no other error.
 
     Args:
         beside: what `scored_together` gives, where it is known.
@@ -52,6 +53,7 @@ def check_proxy(
     _check_score(plugin, first, space, architecture)
     _require(_is_near(first, _alone(plugin, space, architecture, context)), "equal contexts give equal scores", first)
     _check_reads(plugin, space, architecture, context, first)
+    _check_elsewhere(plugin, proxy)
     found = scored_together(space, architecture, plugin) if beside is None else beside
     _require(_is_near(first, found[plugin.name]), "a score is the same beside others", first, found[plugin.name])
 
@@ -126,6 +128,19 @@ def _check_reads(
     if not plugin.flags["data"]:
         other = replace(context, batches=tuple(Batch(b.inputs.flip(0) * 2 + 1, b.labels) for b in context.batches))
         _require(_is_near(first, _alone(plugin, space, architecture, other)), "images are not read", plugin.name)
+
+
+def _check_elsewhere(plugin: Plugin[Proxy], proxy: Proxy) -> None:
+    """On networks of other kinds there is a value, or ProxyUndefined; see `Proxy.needs`."""
+    from nas.testing._zoo import ZOO, zoo_network
+    from predictors.zerocost import score_network
+
+    for name in ZOO:
+        network, context = zoo_network(name)
+        found = score_network(network, {plugin.name: proxy}, context)[plugin.name]
+        _require(
+            not found.is_fault, f"a network of the kind {name} has a score, or ProxyUndefined says why", found.error
+        )
 
 
 def _check_vote(proxy: Vote) -> None:

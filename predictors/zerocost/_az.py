@@ -1,6 +1,7 @@
 """The pass that AZ-NAS takes its parts from: random input through random weights, block by block.
 
-Lee and Ham (2024), AZ-NAS, arXiv 2403.19232. Deviation: 32 random inputs for 64, at half the cost.
+Lee and Ham (2024), AZ-NAS, arXiv 2403.19232. As in the released code, what goes into the first block counts as what a
+block before it puts out. Deviation: 32 random inputs for 64, at half the cost.
 """
 
 from __future__ import annotations
@@ -25,24 +26,31 @@ def entropies(passes: Passes) -> list[float]:
 
 
 def trainabilities(passes: Passes) -> list[float]:
-    """Of every block but the first, 2 - s - 1 / (s + 1e-6), s the largest singular value of its Jacobian."""
+    """Of every block 2 - s - 1 / (s + 1e-6), s the largest singular value of its Jacobian.
+
+    Raises:
+        ProxyUndefined: a block has the identity for a Jacobian, for which the release says minus infinity.
+    """
     return passes.shared("az_nas trainabilities", lambda: _trainabilities(passes))
 
 
 def _features(passes: Passes) -> list[Tensor]:
-    """What the blocks put out, for standard normal inputs and Kaiming's weights."""
+    """What goes into the first block, then what all put out, for standard normal inputs and Kaiming's weights."""
     return passes.shared("az_nas features", lambda: _run(passes))
 
 
 def _run(passes: Passes) -> list[Tensor]:
-    network = kaiming_weights(passes.to_reinitialise(), passes.generator("az_nas weights"))
+    # a copy of its own: the graph is kept, which another proxy's new weights in a shared one would make useless
+    network = kaiming_weights(passes.copy(), passes.generator("az_nas weights"))
     features: list[Tensor] = []
     inputs = passes.noise("az_nas input", _IMAGES, *passes.context.example.shape[1:])
-    with torch.enable_grad(), watched(passes.blocks(network), features.append):
+    with torch.enable_grad(), watched(passes.blocks(network), features.append, and_before=True):
         network(inputs)
     if not features:
         raise ProxyUndefined("the network runs no block.")
-    return features
+    if any(feature.ndim != 4 for feature in features):
+        raise ProxyUndefined("its formula is one of blocks that put out channels x height x width, and others do not.")
+    return features[not features[0].requires_grad :]  # without a stem it is the input, of which nothing is asked
 
 
 def _trainabilities(passes: Passes) -> list[float]:
@@ -67,12 +75,14 @@ def _trainability(before: Tensor, after: Tensor, probes: Tensor) -> float:
 
     Estimated by a probe of random signs; where a block halves the image, each pixel of a patch is a channel.
     """
-    if after is before:
-        return 2.0 - 1.0 - 1.0 / (1.0 + _SMALL)  # a block that does nothing has the identity as Jacobian
     probe = probes[: after.numel()].view_as(after)
     given = torch.autograd.grad(after, before, probe, retain_graph=True, allow_unused=True)[0]
     if given is None:
         raise ProxyUndefined("a block's output does not depend on the block before it.")
+    if given.shape == probe.shape and torch.equal(given, probe):
+        raise ProxyUndefined(
+            "a block hands every gradient on as it is: the published score is minus infinity, the network ranks last."
+        )
     shrinks = given.shape[2] // after.shape[2]
     given = F.pixel_unshuffle(given, shrinks) if shrinks > 1 else given
     left, right = (g.transpose(0, 1).flatten(1) for g in (given, probe))

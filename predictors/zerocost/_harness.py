@@ -7,13 +7,17 @@ from collections.abc import Mapping
 import torch
 from torch import nn
 
+from predictors.zerocost._applies import why_not
 from predictors.zerocost._passes import Passes
-from predictors.zerocost._proxy import Proxy, ProxyContext, Record, Scored, Vote
-from searchspaces import Architecture, ProxyUndefined, SearchSpace
+from predictors.zerocost._proxy import Proxy, ProxyContext, Record, Score, Scored, Vote, finite
+from searchspaces import Architecture, ProxyUndefined, SearchSpace, raised_at
 
 
 def score_network(network: nn.Module, proxies: Mapping[str, Proxy], context: ProxyContext) -> dict[str, Scored]:
     """The score of every proxy, or why it has none; votes, which need several networks, are left out.
+
+    A proxy whose formula does not apply to the network is not asked. One that fails, whatever it raises, has no score
+    and its error for a reason, with the line that raised it; the others have theirs.
 
     The network is left as found: weights, gradients, buffers, hooks, mode, and torch's random state.
 
@@ -49,9 +53,19 @@ def score_architecture(
 
 def _scored(proxy: Proxy, passes: Passes) -> Scored:
     try:
-        score = passes.timed(lambda: proxy.score(passes))
+        score = passes.timed(lambda: _applied(proxy, passes))
     except ProxyUndefined as error:
         return Scored(None, passes.seconds, error=str(error))
-    except (RuntimeError, ValueError) as error:  # of torch: an input too small for a kernel, no memory ...
-        return Scored(None, passes.seconds, error=f"{type(error).__name__}: {error}")
+    except Exception as error:  # of torch, or a fault of the proxy: whatever it is, the other scores are kept
+        passes.forget_copies()  # it may have left them changed
+        reason = f"{type(error).__name__}: {error} ({raised_at(error, type(proxy))})"
+        return Scored(None, passes.seconds, error=reason, is_fault=True)
     return Scored(score.value, passes.seconds, dict(score.layers))
+
+
+def _applied(proxy: Proxy, passes: Passes) -> Score:
+    reason = next(why_not(passes, proxy.needs), None)
+    if reason is not None:
+        raise ProxyUndefined(f"does not apply: {reason}.")
+    score = proxy.score(passes)
+    return score._replace(value=finite(score.value, "the score is not finite"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
@@ -16,9 +17,10 @@ from predictors.zerocost._proxy import Batch, Record
 
 _RECTIFIERS = (
     *(F.relu, F.relu_, torch.relu, torch.relu_, Tensor.relu, Tensor.relu_),
-    *(F.relu6, F.hardtanh, F.leaky_relu, F.gelu, F.silu, F.hardswish),  # ReLU6 is a hardtanh from 0 to 6
+    *(F.relu6, F.hardtanh, F.leaky_relu, F.prelu),  # ReLU6 is a hardtanh from 0 to 6
 )
-"""What lets through what is positive."""
+"""What lets through what is positive, in pieces that are linear: whether a unit is on says which piece it is on. Smooth
+ones, as GELU, have no pieces, so that codes and regions mean nothing there."""
 _CONVOLUTIONS = (F.conv2d, torch.conv2d)
 
 Loss = Callable[[Tensor, Tensor], Tensor]
@@ -63,18 +65,19 @@ def labelled_pass(network: nn.Module, batches: Sequence[Batch], loss: Loss, reco
     Batches are of equal size, and each is normalised by its own statistics. What only the first one gives ends there.
     """
     found = Labelled()
+    has_jacobian = "jacobian" in records and batches[0].inputs.is_floating_point()
     jacobians: list[Tensor] = []
     channels: list[dict[str, Tensor]] = []
     norms = _noted(network, batches[0].inputs.device) if "variances" in records else {}
     variances: list[dict[str, Tensor]] = []
     for number, batch in enumerate(batches if records - {"codes"} else batches[:1]):
-        inputs = batch.inputs.detach().requires_grad_("jacobian" in records)
+        inputs = batch.inputs.detach().requires_grad_(has_jacobian)
         codes = _Codes() if "codes" in records and number == 0 else None
         with torch.enable_grad(), _Channels(network, active="channels" in records) as products, codes or nullcontext():
             logits = network(inputs)
         if codes is not None:
             found.codes = codes.kernel()
-        if "jacobian" in records:
+        if has_jacobian:
             jacobians.append(torch.autograd.grad(logits.sum(), inputs, retain_graph=True)[0].flatten(1))
         if records & {"gradients", "channels"}:
             products.clear()
@@ -125,7 +128,8 @@ def _watch(name: str, products: dict[str, Tensor]) -> Callable[[nn.Module, tuple
 
         def arrived(gradient: Tensor) -> None:
             product = kept * gradient
-            products[name] = product.flatten(2).sum(2) if product.ndim > 2 else product
+            of_places = range(2, product.ndim) if isinstance(layer, nn.Conv2d) else range(1, product.ndim - 1)
+            products[name] = product.sum(tuple(of_places)) if of_places else product
 
         output.register_hook(arrived)  # type: ignore[no-untyped-call]
 
@@ -157,25 +161,39 @@ def activity(rectified: Tensor) -> Tensor:
 
 
 class Rectifications(TorchFunctionMode):
-    """Inside, `seen` is shown what every rectification gives, in the order in which they run."""
+    """Inside, `seen` is shown what every rectification gives, in the order in which they run.
+
+    A tensor that several layers rectify, each for itself, has one set of units: it is shown once.
+    """
 
     def __init__(self, seen: Callable[[Tensor], None]) -> None:
         super().__init__()
         self._seen = seen
+        self._known: dict[int, tuple[weakref.ref[Tensor], int]] = {}
 
     def __torch_function__(self, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
+        is_shown = func in _RECTIFIERS and self._is_new(args[0] if args else kwargs["input"])
         result = func(*args, **(kwargs or {}))
-        if func in _RECTIFIERS:
+        if is_shown:
             self._seen(result)
         return result
 
+    def _is_new(self, x: Tensor) -> bool:
+        """Whether this tensor, as it is now, was not rectified before."""
+        known, version = self._known.get(id(x)), x._version
+        self._known[id(x)] = (weakref.ref(x), version)
+        return known is None or known[0]() is not x or known[1] != version
+
 
 class _Codes(Rectifications):
-    """Counts for each two images the units that are active, or not, for both."""
+    """Counts for each two images the units that are active, or not, for both; a rectification as often as it is run."""
 
     def __init__(self) -> None:
         super().__init__(self._add)
         self._found: list[tuple[Tensor, Tensor, int]] = []
+
+    def _is_new(self, x: Tensor) -> bool:
+        return True
 
     def __torch_function__(self, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
         if func in _CONVOLUTIONS and args:

@@ -27,7 +27,7 @@ def _drawn(network: nn.Module, generator: torch.Generator, std: Callable[[Tensor
                 layer.weight.copy_(drawn)
                 if layer.bias is not None:
                     layer.bias.zero_()
-            elif isinstance(layer, nn.BatchNorm2d) and layer.affine:
+            elif isinstance(layer, nn.BatchNorm2d | nn.GroupNorm) and layer.affine:
                 layer.weight.fill_(1.0)
                 layer.bias.zero_()
     return network
@@ -46,9 +46,15 @@ def _same(x: Tensor) -> Tensor:
 
 
 @contextmanager
-def watched(blocks: Sequence[nn.Module], seen: Callable[[Tensor], None]) -> Iterator[None]:
-    """Inside, `seen` is shown what every block puts out, in the order in which they run."""
+def watched(blocks: Sequence[nn.Module], seen: Callable[[Tensor], None], *, and_before: bool = False) -> Iterator[None]:
+    """Inside, `seen` is shown what every block puts out, in the order in which they run.
+
+    Args:
+        and_before: first what goes into the first of `blocks`.
+    """
     handles = [block.register_forward_hook(lambda module, inputs, output: seen(output)) for block in blocks]
+    if and_before and blocks:
+        handles.append(blocks[0].register_forward_pre_hook(lambda module, inputs: seen(inputs[0])))
     try:
         yield
     finally:

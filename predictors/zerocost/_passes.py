@@ -11,12 +11,14 @@ from typing import TypeVar
 import torch
 from torch import Tensor, nn
 
+from predictors.zerocost._applies import Survey, survey
 from predictors.zerocost._labelled import Labelled, labelled_pass, weights
 from predictors.zerocost._per_sample import gradient_signs
 from predictors.zerocost._proxy import ProxyContext, Record
 from searchspaces import ProxyUndefined
 
 Made = TypeVar("Made")
+_COPIES = ("copy", "copy to reinitialise")
 
 
 class Passes:
@@ -49,6 +51,11 @@ class Passes:
         return self._once("labelled", self._labelled)
 
     @property
+    def survey(self) -> Survey:
+        """What the network runs, seen on two inputs: what formulas apply to it depends on that."""
+        return self._once("survey", lambda: survey(self.copy(), self.context.inputs[:2]))
+
+    @property
     def signs(self) -> dict[str, Tensor]:
         """Sum over images of the sign of each image's own gradient, by parameter name."""
         return self._once("signs", self._signs)
@@ -69,11 +76,16 @@ class Passes:
 
     def as_initialised(self) -> nn.Module:
         """A copy that passes share: its weights stay; hooks are to be removed."""
-        return self._once("copy", self.copy)
+        return self._once(_COPIES[0], self.copy)
 
     def to_reinitialise(self) -> nn.Module:
         """A copy that passes share which draw all its weights anew first; hooks are to be removed."""
-        return self._once("copy to reinitialise", self.copy)
+        return self._once(_COPIES[1], self.copy)
+
+    def forget_copies(self) -> None:
+        """Whoever asks for a shared copy next gets a fresh one: what held them failed."""
+        for name in _COPIES:
+            self._made.pop(name, None)
 
     def generator(self, name: str) -> torch.Generator:
         """The stream `name` of the context's seed, on the CPU."""

@@ -60,7 +60,7 @@ def gradient_signs(
         add_sample_signs(totals[name].view(geometry.weight), x, gradient, geometry)
 
     def own(at: slice) -> Tensor:
-        logits = network(inputs[at].contiguous(memory_format=torch.channels_last))
+        logits = network(_laid_out(inputs[at]))
         return loss(logits.float(), labels[at]) * len(logits)
 
     with _alone(network, inputs.device):
@@ -99,7 +99,7 @@ def gradient_gram(network: nn.Module, inputs: Tensor, of: Callable[[Tensor], Ten
         gram.addmm_(rows, rows.T)
 
     def own(at: slice) -> Tensor:
-        return of(network(inputs[at].contiguous(memory_format=torch.channels_last)).float())
+        return of(network(_laid_out(inputs[at])).float())
 
     with _alone(network, inputs.device):
         if not _Watched(weights, add, torch.float32).run(network, partial(own, slice(None))):
@@ -107,6 +107,11 @@ def gradient_gram(network: nn.Module, inputs: Tensor, of: Callable[[Tensor], Ten
             rows = torch.stack([torch.cat([g.flatten() for g in gradients.values()]) for gradients in each])
             gram = rows @ rows.T
     return gram
+
+
+def _laid_out(inputs: Tensor) -> Tensor:
+    """Images with their channels last, as the kernels want them; anything else as it is."""
+    return inputs.contiguous(memory_format=torch.channels_last) if inputs.ndim == 4 else inputs
 
 
 def _weights(network: nn.Module) -> dict[str, Tensor]:

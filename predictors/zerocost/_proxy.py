@@ -18,6 +18,17 @@ if TYPE_CHECKING:
 Record = Literal["gradients", "channels", "jacobian", "codes", "variances"]
 """What a proxy may want of the labelled pass; see `predictors.zerocost._labelled`."""
 
+Need = Literal["numbers", "images", "weights", "convolutions", "no_attention", "batch_norms"]
+"""What a network must have for a formula to apply to it.
+
+- `numbers`: its inputs are real numbers, which can be varied, or differentiated by.
+- `images`: an input is `channels x height x width`.
+- `weights`: all weights of two axes or more are those of convolutions (Conv2d) and linear layers.
+- `convolutions`: it runs a convolution (Conv2d).
+- `no_attention`: it runs no attention, and no softmax but a classifier's.
+- `batch_norms`: of normalisations it runs BatchNorm2d or none.
+"""
+
 
 class Batch(NamedTuple):
     """Inputs as the network takes them, `batch x channels x height x width`, and their classes, `batch`."""
@@ -79,12 +90,14 @@ class Scored:
         seconds: of the proxy's own work and of all passes it reads, whoever asked for them first.
         layers: the statistic of every layer with weights, by name; empty for proxies without one.
         error: why there is no value.
+        is_fault: whether that is because the proxy failed, and not because it says that it has none.
     """
 
     value: float | None
     seconds: float
     layers: Mapping[str, float] = field(default_factory=dict)
     error: str | None = None
+    is_fault: bool = False
 
 
 class Proxy(ABC):
@@ -92,10 +105,12 @@ class Proxy(ABC):
 
     Attributes:
         records: what it reads of the labelled pass, so that one pass can record it for all.
+        needs: what a network must have for its formula to apply; without, it is not asked, and has no score.
         runs: whether it runs the network, so that one without a way from input to output has no score.
     """
 
     records: frozenset[Record] = frozenset()
+    needs: frozenset[Need] = frozenset()
     runs = True
 
     @abstractmethod
@@ -103,7 +118,9 @@ class Proxy(ABC):
         """The score of the network behind `passes`.
 
         Raises:
-            ProxyUndefined: it has none; the message is the reason.
+            ProxyUndefined: it has none; the message is the reason. Whatever ranks networks by scores puts those without
+                one last, where a published code gives minus infinity, too. Any other error is a fault of the proxy; it
+                costs this score and no other.
         """
 
 

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 class AzExpressivity(Proxy):
     """Sum over blocks of the entropy of the spectrum of the covariance between channels."""
 
+    needs = frozenset({"numbers", "images", "weights", "convolutions", "no_attention"})
+
     def score(self, passes: Passes) -> Score:
         from predictors.zerocost._az import entropies
 

@@ -15,12 +15,14 @@ if TYPE_CHECKING:
 class AzProgressivity(Proxy):
     """Smallest increase, from one block to the next, of the entropy of the spectrum between channels."""
 
+    needs = frozenset({"numbers", "images", "weights", "convolutions", "no_attention"})
+
     def score(self, passes: Passes) -> Score:
         from predictors.zerocost._az import entropies
 
         found = entropies(passes)
         if len(found) < 2:
-            raise ProxyUndefined("needs a network of two blocks or more.")
+            raise ProxyUndefined("needs a network of a stem and a block, or of two blocks.")
         return Score(
             finite(min(later - earlier for earlier, later in itertools.pairwise(found)), "a feature is not finite")
         )

@@ -12,14 +12,20 @@ if TYPE_CHECKING:
 
 
 class AzTrainability(Proxy):
-    """Mean over blocks of 2 - s - 1 / (s + 1e-6), s the largest singular value of the Jacobian between channels."""
+    """Mean over blocks of 2 - s - 1 / (s + 1e-6), s the largest singular value of the Jacobian between channels.
+
+    Where a block is the identity the release gives minus infinity, of which the rank is what counts: last. Here such a
+    network has no score, and the reason; whatever ranks by scores puts it last, as `az_nas` does.
+    """
+
+    needs = frozenset({"numbers", "images", "weights", "convolutions", "no_attention"})
 
     def score(self, passes: Passes) -> Score:
         from predictors.zerocost._az import trainabilities
 
         values = trainabilities(passes)
         if not values:
-            raise ProxyUndefined("needs a network of two blocks or more.")
+            raise ProxyUndefined("needs a network of a stem and a block, or of two blocks.")
         return Score(finite(sum(values) / len(values), "a gradient is not finite"))
 
 
@@ -32,5 +38,7 @@ PLUGIN = Plugin(
     description="How well gradients keep their size from block to block",
     source="Lee and Ham (2024), AZ-NAS, arXiv 2403.19232",
     create=_create,
-    flags=properties(fails="made to be ranked together with the other parts, see az_nas"),
+    flags=properties(
+        fails="made to be ranked together with the other parts, see az_nas; none for blocks that are identities"
+    ),
 )

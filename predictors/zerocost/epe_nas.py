@@ -20,6 +20,7 @@ class EpeNas(Proxy):
     """
 
     records = frozenset({"jacobian"})
+    needs = frozenset({"numbers"})
 
     def score(self, passes: Passes) -> Score:
         from predictors.zerocost._jacobians import correlations

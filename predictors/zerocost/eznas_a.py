@@ -28,6 +28,8 @@ class EznasA(Proxy):
     absolute value of the determinant, so that no negative one is undefined; a singular filter counts 0.
     """
 
+    needs = frozenset({"numbers", "images", "convolutions", "no_attention"})
+
     def __init__(self, config: EznasConfig) -> None:
         self.config = config
 

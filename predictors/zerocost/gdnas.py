@@ -26,7 +26,7 @@ class Gdnas(Proxy):
 
         variances = passes.labelled.variances
         if not variances:
-            raise ProxyUndefined("the network runs no batch normalisation.")
+            raise ProxyUndefined("the network runs no batch normalisation (BatchNorm2d).")
         running = torch.stack([(1 - _MOMENTUM) + _MOMENTUM * variance.mean() for variance in variances.values()])
         return Score(finite(0.5 * running.double().log().sum(), "a variance is not finite"))
 

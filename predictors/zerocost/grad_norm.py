@@ -15,6 +15,7 @@ class GradNorm(Proxy):
     """Sum over layers of the Euclidean norm of the loss's gradient, which is a layer's statistic too."""
 
     records = frozenset({"gradients"})
+    needs = frozenset({"weights"})
 
     def score(self, passes: Passes) -> Score:
         layers = {name: float(gradient.norm()) for name, gradient in passes.labelled.gradients.items()}

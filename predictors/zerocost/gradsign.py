@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from predictors.zerocost._proxy import Proxy, Score, finite, properties
-from searchspaces import Config, Plugin
+from searchspaces import Config, Plugin, ProxyUndefined
 
 if TYPE_CHECKING:
     from predictors.zerocost._passes import Passes
@@ -19,8 +19,13 @@ class GradSign(Proxy):
     grows with the batch: compare at one size only. The layer statistic is the mean over its weights, between 0 and 1.
     """
 
+    needs = frozenset({"weights"})
+
     def score(self, passes: Passes) -> Score:
-        signs = {name: total.abs() for name, total in passes.signs.items()}
+        try:
+            signs = {name: total.abs() for name, total in passes.signs.items()}
+        except ValueError as error:  # of torch, which cannot normalise one value
+            raise ProxyUndefined(f"a sample alone cannot be normalised: {error}.") from error
         images = len(passes.context.labels)
         layers = {name.removesuffix(".weight"): float(s.double().mean()) / images for name, s in signs.items()}
         return Score(finite(sum(float(s.double().sum()) for s in signs.values()), "the sum overflows"), layers)

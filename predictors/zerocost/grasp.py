@@ -29,6 +29,8 @@ class Grasp(Proxy):
     weights.
     """
 
+    needs = frozenset({"weights"})
+
     def __init__(self, config: GraspConfig) -> None:
         self.config = config
 

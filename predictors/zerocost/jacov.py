@@ -17,6 +17,7 @@ class Jacov(Proxy):
     """-sum of log(e + k) + 1 / (e + k), e the eigenvalues of the correlations between input Jacobians, k = 1e-5."""
 
     records = frozenset({"jacobian"})
+    needs = frozenset({"numbers"})
 
     def score(self, passes: Passes) -> Score:
         import torch

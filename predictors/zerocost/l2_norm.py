@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 class L2Norm(Proxy):
     """Sum over layers of the Euclidean norm of the initial weights, which is a layer's statistic too."""
 
+    needs = frozenset({"weights"})
+
     runs = False
 
     def score(self, passes: Passes) -> Score:

@@ -30,6 +30,8 @@ class LinearRegions(Proxy):
     arXiv 1901.09021); units that switch twice between two points are missed.
     """
 
+    needs = frozenset({"numbers", "no_attention", "batch_norms"})
+
     def __init__(self, config: LinearRegionsConfig) -> None:
         self.config = config
 
@@ -42,7 +44,7 @@ class LinearRegions(Proxy):
         if len(images) < 2 * lines:
             raise ProxyUndefined(f"{lines} lines need {2 * lines} images, there are {len(images)}.")
         starts, ends = images[:lines, None], images[lines : 2 * lines, None]
-        along = torch.linspace(0, 1, self.config.points, device=images.device).view(1, -1, 1, 1, 1)
+        along = torch.linspace(0, 1, self.config.points, device=images.device).view(1, -1, *[1] * (images.ndim - 1))
         switches: list[Tensor] = []
 
         def seen(rectified: Tensor) -> None:
@@ -52,7 +54,9 @@ class LinearRegions(Proxy):
         with torch.no_grad(), Rectifications(seen):
             passes.as_initialised()((starts + along * (ends - starts)).flatten(0, 1))
         if not switches:
-            raise ProxyUndefined("the network has no rectification whose activity could be counted.")
+            raise ProxyUndefined(
+                "the network runs no rectification (ReLU and its like) whose activity could be counted."
+            )
         return Score(1.0 + float(torch.stack(switches).sum()) / lines)
 
 

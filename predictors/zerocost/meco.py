@@ -29,6 +29,8 @@ class Meco(Proxy):
     the layer statistic.
     """
 
+    needs = frozenset({"numbers", "images", "convolutions", "no_attention"})
+
     def __init__(self, config: MecoConfig) -> None:
         self.config = config
 

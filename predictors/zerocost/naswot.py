@@ -19,7 +19,9 @@ class Naswot(Proxy):
     def score(self, passes: Passes) -> Score:
         codes = passes.labelled.codes
         if codes is None:
-            raise ProxyUndefined("the network has no rectification whose activity could be counted.")
+            raise ProxyUndefined(
+                "the network runs no rectification (ReLU and its like) whose activity could be counted."
+            )
         sign, logarithm = codes.double().slogdet()
         if sign <= 0:
             raise ProxyUndefined("two images have the same code, the kernel is singular; give fewer images.")

@@ -25,6 +25,8 @@ class NtkCondition(Proxy):
     Every image is normalised by its own statistics, so that its gradient is its own.
     """
 
+    needs = frozenset({"weights"})
+
     def __init__(self, config: NtkConditionConfig) -> None:
         self.config = config
 
@@ -33,7 +35,10 @@ class NtkCondition(Proxy):
 
         from predictors.zerocost._per_sample import gradient_gram
 
-        gram = gradient_gram(passes.network, passes.context.inputs[: self.config.images])
+        try:
+            gram = gradient_gram(passes.network, passes.context.inputs[: self.config.images])
+        except ValueError as error:  # of torch, which cannot normalise one value
+            raise ProxyUndefined(f"a sample alone cannot be normalised: {error}.") from error
         eigenvalues = torch.linalg.eigvalsh(gram.double().cpu())
         if not bool(eigenvalues[0] > 0):
             raise ProxyUndefined("the tangent kernel is singular; give fewer images.")

@@ -15,6 +15,7 @@ class Plain(Proxy):
     """Sum over weights of w g, g the gradient of the loss; its layer statistic is the mean over a layer's weights."""
 
     records = frozenset({"gradients"})
+    needs = frozenset({"weights"})
 
     def score(self, passes: Passes) -> Score:
         gradients = passes.labelled.gradients

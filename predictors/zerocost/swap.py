@@ -28,6 +28,8 @@ class SwapConfig(Config):
 class Swap(Proxy):
     """Number of distinct rows of (units x images), 1 where a rectification is on; weights are standard normal."""
 
+    needs = frozenset({"weights"})
+
     def __init__(self, config: SwapConfig) -> None:
         self.config = config
 
@@ -54,7 +56,9 @@ class Swap(Proxy):
         with torch.no_grad(), Rectifications(seen):
             network(images)
         if not patterns:
-            raise ProxyUndefined("the network has no rectification whose activity could be counted.")
+            raise ProxyUndefined(
+                "the network runs no rectification (ReLU and its like) whose activity could be counted."
+            )
         codes = torch.cat(patterns).long()
         if len(images) > _COUNTED:
             return len(torch.unique(codes))

@@ -18,6 +18,8 @@ class SynFlow(Proxy):
     mean over a layer's weights.
     """
 
+    needs = frozenset({"numbers", "weights", "no_attention", "batch_norms"})
+
     def score(self, passes: Passes) -> Score:
         import torch
 

@@ -30,6 +30,8 @@ class Zen(Proxy):
     f is what the last block puts out, before pooling; x and y are standard normal, and so are the weights.
     """
 
+    needs = frozenset({"numbers", "images", "weights", "convolutions", "no_attention", "batch_norms"})
+
     def __init__(self, config: ZenConfig) -> None:
         self.config = config
 

@@ -18,6 +18,7 @@ class Zico(Proxy):
     """
 
     records = frozenset({"gradients"})
+    needs = frozenset({"weights"})
 
     def score(self, passes: Passes) -> Score:
         import torch

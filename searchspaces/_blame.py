@@ -1,0 +1,43 @@
+"""Whose fault an error is: the line of a plug-in's own source that raised it, or that called what did."""
+
+from __future__ import annotations
+
+import functools
+import traceback
+from typing import Any
+
+_OURS = ("searchspaces", "predictors", "nas", "db", "api")
+
+
+def module_of(made: object) -> str:
+    """The module in which a callable or an object was defined: a class, a function, a partial, a bound method ..."""
+    while isinstance(made, functools.partial):
+        made = made.func
+    named: Any = made if hasattr(made, "__module__") else type(made)
+    return str(named.__module__)
+
+
+def own_line(error: BaseException, *modules: str) -> str | None:
+    """`file:line` of the innermost frame in the packages of these modules; None where the error never was there.
+
+    Of our own packages only the module itself counts: a plug-in is one file of them.
+    """
+    frames = [
+        (frame.f_globals.get("__name__", ""), f"{frame.f_code.co_filename}:{number}")
+        for frame, number in traceback.walk_tb(error.__traceback__)
+    ]
+    return next((place for name, place in reversed(frames) if any(_is_of(name, own) for own in modules)), None)
+
+
+def raised_at(error: BaseException, *makers: object) -> str:
+    """`file:line` of the innermost frame in the sources of these; without one, of the innermost frame of all."""
+    found = own_line(error, *map(module_of, makers))
+    if found is not None:
+        return found
+    frames = list(traceback.walk_tb(error.__traceback__))
+    return f"{frames[-1][0].f_code.co_filename}:{frames[-1][1]}" if frames else "nowhere"
+
+
+def _is_of(name: str, own: str) -> bool:
+    top = own.partition(".")[0]
+    return name == own or (top not in _OURS and name.partition(".")[0] == top)
