@@ -58,7 +58,7 @@ from searchspaces._violations import did_you_mean, elsewhere, one_of, shortened,
 
 if TYPE_CHECKING:
     from searchspaces._kernels import fused, kernel_build, kernel_mode, normalised_alone
-    from searchspaces._layers import normalisations, track_statistics
+    from searchspaces._layers import initialised, normalisations, track_statistics
     from searchspaces._routed import RoutedSupernet
     from searchspaces._sample_gradients import Geometry, add_sample_signs, sample_gradients
     from searchspaces._supernet import Choice, Mixture, Supernet, Tapped
@@ -121,6 +121,7 @@ __all__ = [
     "drawing",
     "elsewhere",
     "fused",
+    "initialised",
     "is_number",
     "isomorphism_key",
     "kernel_build",
@@ -156,6 +157,7 @@ _WITH_TORCH = {
     "fused": "_kernels",
     "kernel_build": "_kernels",
     "kernel_mode": "_kernels",
+    "initialised": "_layers",
     "normalisations": "_layers",
     "normalised_alone": "_kernels",
     "sample_gradients": "_sample_gradients",

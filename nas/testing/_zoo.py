@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from predictors.zerocost import Batch, ProxyContext
-from searchspaces._layers import initialised
+from searchspaces import initialised
 
 CLASSES = 3
 
