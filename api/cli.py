@@ -107,8 +107,10 @@ def up(
 @app.command()
 def worker(
     *,
-    store: Annotated[str, typer.Option(envvar="NAS_STORE", help="SQLAlchemy URL of the store.")],
     folder: Annotated[Path, typer.Option(envvar="NAS_FOLDER", help="Where artifacts and checkpoints lie.")],
+    store: Annotated[
+        str | None, typer.Option(envvar="NAS_STORE", help="SQLAlchemy URL of the store; else SQLite in the folder.")
+    ] = None,
     device: Annotated[str | None, typer.Option(help="cpu or cuda:N; else each job's own choice.")] = None,
     threads: Annotated[int | None, typer.Option(min=1, help="Threads of torch.")] = None,
     lease_seconds: Annotated[

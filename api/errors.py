@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 from collections.abc import Mapping, Sequence
@@ -70,6 +71,8 @@ STATUS_AND_CODE: Mapping[type[Exception], tuple[int, str]] = {
     StoreError: (503, "STORE_UNAVAILABLE"),
     NASError: (500, "INTERNAL"),
 }
+
+_OF_PATHS = (errno.ENAMETOOLONG, errno.EACCES, errno.EPERM, errno.ELOOP)
 
 _CODE_OF_STATUS = {
     400: "BAD_REQUEST",
@@ -156,6 +159,7 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(NASError, _known)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _refused)
+    app.add_exception_handler(OSError, _unreachable)
 
 
 def request_id_of(request: Request) -> str:
@@ -183,6 +187,14 @@ def _known(request: Request, error: Exception) -> Response:
     detail = f"{len(found)} violation{'s' if len(found) > 1 else ''}:\n{error}" if found else str(error)
     headers = {"Retry-After": "5"} if status == 503 else None
     return problem_response(request_id, status, code, detail, violations=found, headers=headers)
+
+
+def _unreachable(request: Request, error: Exception) -> Response:
+    """A path of the user's that nobody can look at, wherever it was met; other errors of files are our own."""
+    if not isinstance(error, OSError) or error.errno not in _OF_PATHS or not error.filename:
+        raise error
+    wrong = Violation("path", repr(str(error.filename)), f"a path that can be reached ({error.strerror})")
+    return problem_response(request_id_of(request), 422, "INVALID_DATA", str(wrong), violations=[wrong])
 
 
 def _refused(request: Request, error: Exception) -> Response:

@@ -63,8 +63,8 @@ def address(bound: socket.socket) -> str:
 class Workers:
     """Worker child processes of this server: started, restarted when they die, ended with it."""
 
-    def __init__(self, settings: Settings, store_url: str) -> None:
-        self.settings, self.store_url = settings, store_url
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
         self._children: list[subprocess.Popen[bytes]] = []
         self._ending = threading.Event()
         self._keeper = threading.Thread(target=self._keep, name="workers", daemon=True)
@@ -79,11 +79,12 @@ class Workers:
         logs.mkdir(parents=True, exist_ok=True)
         threads = max(1, (os.cpu_count() or 1) // self.settings.workers)
         command = [sys.executable, "-P", "-m", "api", "worker", "--watch-parent", "--threads", str(threads)]
-        command += ["--store", self.store_url, "--folder", str(self.settings.folder)]
-        command += ["--lease-seconds", str(self.settings.lease_seconds)]
+        command += ["--folder", str(self.settings.folder), "--lease-seconds", str(self.settings.lease_seconds)]
+        # not on the command line, where everybody on this machine can read the password in it
+        store = {"NAS_STORE": self.settings.store or ""}
         with (logs / f"worker-{number}.log").open("ab") as file:
             # waiting threads must not spin: with other work on the same cores that costs ten times what it gains
-            environment = {"OMP_WAIT_POLICY": "PASSIVE", **os.environ}
+            environment = {"OMP_WAIT_POLICY": "PASSIVE", **os.environ, **store}
             return subprocess.Popen(  # noqa: S603 - our own words
                 command, stdin=subprocess.PIPE, stdout=file, stderr=file, env=environment
             )
@@ -187,8 +188,8 @@ def _prepared(settings: Settings) -> Iterator[tuple[uvicorn.Server, socket.socke
 
     bound = bind(settings.host, settings.port)
     try:
-        store = Store.open(settings.store_url, settings.folder)
-        workers = Workers(settings, settings.store_url)
+        store = Store.open(settings.store, settings.folder)
+        workers = Workers(settings)
         workers.start()
         try:
             app = application(store, settings)

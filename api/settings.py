@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 from pydantic import AliasChoices, BeforeValidator, Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from searchspaces import ConfigError, Violation, violations
+from searchspaces import ConfigError, Violation, violations, whole_path
 
 Scope = Literal["read", "submit", "worker", "admin"]
 
@@ -32,7 +32,11 @@ class Settings(BaseSettings):
         env_prefix="NAS_", frozen=True, extra="forbid", populate_by_name=True, hide_input_in_errors=True
     )
 
-    folder: Path = Field(Path("nas-data"), description="Where the embedded store, artifacts and checkpoints lie.")
+    folder: Path = Field(
+        Path("nas-data"),
+        validate_default=True,
+        description="Where the embedded store, artifacts, checkpoints and logs lie.",
+    )
     store: str | None = Field(
         None, description="SQLAlchemy URL of the store; without one, SQLite in the folder.", repr=False
     )
@@ -74,6 +78,11 @@ class Settings(BaseSettings):
                 raise ValueError("at least one scope for every token: read, submit, worker or admin")
         return tokens
 
+    @field_validator("folder", "data")
+    @classmethod
+    def _paths_whole(cls, path: Path | None) -> Path | None:
+        return whole_path(path) if path else None
+
     @field_validator("allowed_hosts")
     @classmethod
     def _hosts_lower_case(cls, hosts: tuple[str, ...]) -> tuple[str, ...]:
@@ -106,11 +115,6 @@ class Settings(BaseSettings):
     def is_open(self) -> bool:
         """Whether requests need no token."""
         return not self.tokens
-
-    @property
-    def store_url(self) -> str:
-        """SQLAlchemy URL of the store."""
-        return self.store or f"sqlite:///{self.folder.expanduser().absolute() / 'nas.db'}"
 
     @property
     def address(self) -> str:

@@ -22,7 +22,7 @@ from types import TracebackType
 
 from db import Lease, Store
 from nas.job import JobPlanner, UnitContext, run_unit
-from searchspaces import Cancelled, LeaseLost, NASError, StorageFull, StoreError
+from searchspaces import Cancelled, LeaseLost, NASError, StorageFull, StoreError, whole_path
 
 log = logging.getLogger("nas.worker")
 
@@ -162,7 +162,7 @@ def device_name(device: str | None) -> str:
 
 
 def run_worker(
-    store_url: str,
+    store_url: str | None,
     folder: Path,
     *,
     device: str | None = None,
@@ -173,7 +173,7 @@ def run_worker(
     """Work until SIGTERM or SIGINT; a unit in progress is given back with its checkpoint.
 
     Args:
-        store_url: the store's SQLAlchemy URL.
+        store_url: the store's SQLAlchemy URL; None or empty: SQLite in the folder.
         folder: where artifacts and checkpoints lie.
         device: `cpu` or `cuda:N`; None lets each job's spec choose.
         lease_seconds: how long a silent worker keeps a unit.
@@ -182,6 +182,7 @@ def run_worker(
     """
     if watch_parent:
         threading.Thread(target=_exit_with_parent, name="parent-watch", daemon=True).start()
+    folder = whole_path(folder)
     store = Store.open(store_url, folder)
     loop = WorkerLoop(store, folder, device=device, lease_seconds=lease_seconds, threads=threads)
     for number in (signal.SIGTERM, signal.SIGINT):

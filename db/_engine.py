@@ -17,7 +17,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import ArgumentError, DataError, DBAPIError, NoSuchModuleError, StatementError
 
 from nas.plain import unwritable
-from searchspaces import NotFound, StorageFull, StoreError, UnwritableValue
+from searchspaces import NotFound, StorageFull, StoreError, UnwritableValue, whole_path
 
 _BUSY_SECONDS = 30.0
 _IN = 10_000
@@ -72,7 +72,12 @@ class Database:
         return str(self.engine.url.render_as_string(hide_password=True))
 
 
-def open_engine(url: str) -> sa.Engine:
+def sqlite_in(folder: Path) -> sa.URL:
+    """The address of the store in a folder. As a text it could not hold a `?`, which begins a query there."""
+    return sa.URL.create("sqlite", database=str(folder / "nas.db"))
+
+
+def open_engine(url: str | sa.URL) -> sa.Engine:
     """An engine for a SQLite file or a PostgreSQL server.
 
     Raises:
@@ -85,6 +90,8 @@ def open_engine(url: str) -> sa.Engine:
         is_sqlite = parsed.get_backend_name() == "sqlite"
         if (not is_sqlite and parsed.get_backend_name() != "postgresql") or (is_sqlite and not parsed.database):
             raise StoreError(f"{parsed.drivername} is no store; expected sqlite:///FILE or postgresql://USER@HOST/NAME")
+        if is_sqlite:
+            parsed = parsed.set(database=str(whole_path(str(parsed.database))))
         engine = sa.create_engine(
             parsed,
             json_serializer=_to_json,

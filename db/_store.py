@@ -13,7 +13,7 @@ import sqlalchemy as sa
 
 from db import _artifacts, _candidates, _checkpoints, _events, _exports, _jobs, _offers, _planning, _registers, _units
 from db._artifacts import ArtifactFolder
-from db._engine import Database, open_engine, os_error, use_wal
+from db._engine import Database, open_engine, os_error, sqlite_in, use_wal
 from db._lease import Lease
 from db._migrate import migrate
 from db._models import artifacts
@@ -36,6 +36,7 @@ from nas.resources import (
     Worker,
 )
 from nas.spec import Budget, ExportFormat, JobSpec
+from searchspaces import whole_path
 
 _KEEP_ANSWERS = timedelta(hours=24)
 
@@ -48,17 +49,18 @@ class Store:
         self._artifacts = ArtifactFolder(database.folder)
 
     @classmethod
-    def open(cls, url: str, folder: Path) -> Store:
+    def open(cls, url: str | None, folder: Path) -> Store:
         """Open a store, made or migrated if need be.
 
         Args:
-            url: `sqlite:///FILE` or `postgresql://USER@HOST/NAME`.
+            url: `sqlite:///FILE` or `postgresql://USER@HOST/NAME`; None or empty: the file `nas.db` in the folder.
             folder: where artifacts and checkpoints lie.
 
         Raises:
             StoreError: it cannot be opened; the message says the way out. StorageFull when there is no room.
         """
-        engine = open_engine(url)
+        folder = whole_path(folder)
+        engine = open_engine(url or sqlite_in(folder))
         database = Database(engine, folder)
         try:
             _check_folder(folder)

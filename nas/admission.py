@@ -7,7 +7,7 @@ from typing import Any
 
 from nas._places import with_places
 from nas.evaluators import epochs_of, level_of, metrics_of, needs_data, needs_supernet
-from nas.paths import with_absolute_paths
+from nas.paths import unreachable, with_absolute_paths
 from nas.plugins import KINDS, registry
 from nas.resources import DatasetInfo, Objective
 from nas.scoring import free_costs, is_scored, proxies_of
@@ -43,6 +43,8 @@ def admit(
         spec = with_absolute_paths(spec)
     found: list[Violation] = []
     spec = _resolve_dataset(spec, datasets, embedded, found)
+    if embedded and (wrong := unreachable(spec.to_mapping())):
+        raise SpecError([*found, *wrong])  # what follows would read them
     for kind, field, ref in _references(spec):
         _check_plugin(spec, kind, field, ref, found)
     if not found:

@@ -7,6 +7,7 @@ a setting may also find in `$NAS_DATA` stays relative where nothing of that name
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from pydantic.fields import FieldInfo
 
 from nas.plugins import KINDS, registry
 from nas.spec import JobSpec
-from searchspaces import BrokenPlugin, marks_data_path, marks_path
+from searchspaces import BrokenPlugin, Violation, marks_data_path, marks_path, whole_path, why_unreachable
 
 
 def with_absolute_paths(spec: JobSpec) -> JobSpec:
@@ -29,6 +30,38 @@ def with_absolute_settings(name: str, config: Mapping[str, Any]) -> dict[str, An
     """Settings of a plug-in with every relative path made absolute."""
     found: dict[str, Any] = _walked({"name": name, "config": dict(config)})["config"]
     return found
+
+
+def unreachable(mapping: Mapping[str, Any], at: str = "") -> list[Violation]:
+    """Every path in a spec, or in settings, that nobody can look at or read here: too long, no permission, a loop.
+
+    Where nothing is at a path, that is said by what reads it.
+    """
+    return [
+        Violation(field, repr(text), f"a path that can be reached ({reason})")
+        for field, text, info in _named(mapping, at)
+        for place in _places(text, may_lie_in_data=marks_data_path(info))
+        if (reason := why_unreachable(place))
+    ]
+
+
+def _named(value: Any, at: str) -> Iterator[tuple[str, str, FieldInfo]]:
+    """Every setting that is marked as a path: where it stands, and what it says."""
+    items = value.items() if isinstance(value, Mapping) else enumerate(value) if isinstance(value, list | tuple) else ()
+    for key, held in items:
+        field = f"{at}.{key}" if at else str(key)
+        name = value.get("name") if isinstance(value, Mapping) else None
+        if key == "config" and isinstance(name, str) and isinstance(held, Mapping):
+            for setting, text in held.items():
+                marked = [info for info in _fields(name, setting) if isinstance(text, str) and marks_path(info)]
+                yield from ((f"{field}.{setting}", text, info) for info in marked[:1])
+        yield from _named(held, field)
+
+
+def _places(text: str, *, may_lie_in_data: bool) -> list[Path]:
+    folder = os.environ.get("NAS_DATA")
+    in_data = may_lie_in_data and folder and text[:1] not in ("~", "/")
+    return [whole_path(text), *([whole_path(Path(folder or "", text))] if in_data else [])]
 
 
 def _walked(value: Any) -> Any:
@@ -62,7 +95,14 @@ def _fields(name: str, key: str) -> Iterator[FieldInfo]:
 
 
 def _absolute(text: str, *, may_lie_in_data: bool) -> str:
-    path = Path(text).expanduser() if text.startswith("~") else Path(text)
-    if path.is_absolute() or not text or (may_lie_in_data and not path.exists()):
-        return text if path == Path(text) else str(path)
-    return str(path.absolute())
+    if not text or (may_lie_in_data and text[0] not in "~/" and not _is_there(Path(text))):
+        return text
+    path = whole_path(text)
+    return text if path == Path(text) else str(path)
+
+
+def _is_there(path: Path) -> bool:
+    try:
+        return path.exists()
+    except (OSError, ValueError):  # a name too long, or a folder that nobody may look into
+        return False

@@ -40,7 +40,7 @@ from searchspaces._errors import (
     UnwritableValue,
     Violation,
 )
-from searchspaces._files import data_file
+from searchspaces._files import data_file, whole_path, why_unreachable
 from searchspaces._graph import Drawing, drawing, isomorphism_key, path_encoding, path_vocabulary, paths
 from searchspaces._members import Members
 from searchspaces._registry import (
@@ -143,6 +143,8 @@ __all__ = [
     "told",
     "track_statistics",
     "violations",
+    "whole_path",
+    "why_unreachable",
 ]
 
 

@@ -12,7 +12,7 @@ from api.errors import Refusal
 from api.idempotency import IdempotentRoute
 from api.openapi import problems
 from db import Store, name_taken
-from nas.paths import with_absolute_settings
+from nas.paths import unreachable, with_absolute_settings
 from nas.plugins import registry
 from nas.resources import DatasetInfo, Page
 from searchspaces import ConfigError, Conflict, DataError, NotFound, UnknownPlugin, Violation, one_of
@@ -57,6 +57,8 @@ def add(wanted: DatasetRequest, service: ServiceDep, response: Response) -> Data
         )
     _refuse_taken(service.store, wanted)
     config = with_absolute_settings(wanted.plugin, wanted.config)
+    if wrong := unreachable({"name": wanted.plugin, "config": config}):
+        raise ConfigError(wrong)
     info = service.store.add_dataset(_loaded(wanted.name, wanted.plugin, config), replace=wanted.replace)
     response.headers["Location"] = f"/v1/datasets/{info.name}"
     return info

@@ -18,7 +18,7 @@ from nas.datasets._assemble import Augmentation, SplitConfig, assemble, capped, 
 from nas.datasets._dataset import Dataset, Images, Integers, Split
 from nas.datasets._folders import class_name, images_below, left_out, loose_files, split_folders, sub_folders
 from nas.datasets._pictures import Mode, picture_size, read_picture
-from searchspaces import LOCAL_PATH, DataError, Plugin
+from searchspaces import LOCAL_PATH, DataError, Plugin, whole_path
 
 _LARGEST_SIDE = 224
 _LARGEST_BYTES = 4 * 2**30
@@ -63,7 +63,7 @@ class _Files:
 
 def create(config: ImageFolderConfig) -> Dataset:
     """The data set in the folder; only what is used gets decoded, the test images when asked for."""
-    root = Path(config.path).expanduser().absolute()
+    root = whole_path(config.path)
     if not root.is_dir():
         raise DataError(f"{root} is no folder; give one that has a sub-folder of images for each class.")
     folders = split_folders(root)

@@ -18,7 +18,17 @@ from nas.spec import JobSpec, Level, PluginRef, Ref
 from nas.streams import stream
 from predictors.costs import Cost, Reading
 from searchspaces import REGISTRY as SPACES
-from searchspaces import Architecture, Config, ConfigError, MeasurementError, Plugin, SearchSpace, Violation, one_of
+from searchspaces import (
+    Architecture,
+    Config,
+    ConfigError,
+    MeasurementError,
+    Plugin,
+    SearchSpace,
+    Violation,
+    one_of,
+    whole_path,
+)
 from searchspaces.tables import REGISTRY as TABLES
 from searchspaces.tables import Series, Table
 
@@ -111,7 +121,7 @@ def _opened(name: str, config: str, stamps: tuple[tuple[str, int, int], ...]) ->
 def _stamps(ref: PluginRef) -> tuple[tuple[str, int, int], ...]:
     """When the files of a table last changed, and how large they are; of those that are there."""
     names, given = TABLES[ref.name].flags["files"], ref.config.get("path")
-    files = [Path(str(given))] if given else []
+    files = [whole_path(str(given))] if given else []
     folder = files[0] if files and files[0].is_dir() else Path(os.environ.get("NAS_DATA", ""))
     files += [folder / name for name in names] if isinstance(names, tuple) else []
     found = [(file, file.stat()) for file in files if file.is_file()]

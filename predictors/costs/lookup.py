@@ -42,6 +42,8 @@ from searchspaces import (
     is_number,
     one_of,
     read_sheet,
+    whole_path,
+    why_unreachable,
 )
 
 _LARGEST = 1e15
@@ -239,9 +241,11 @@ def _unknown(decisions: Mapping[str, Decision], name: str, option: str) -> str |
 
 def _found(path: str) -> Path:
     """The file at `path`, or at that path in the folder `$NAS_DATA`."""
-    folder, given = os.environ.get("NAS_DATA"), Path(path).expanduser()
-    places = [given.absolute(), *([Path(folder, given).absolute()] if folder and not given.is_absolute() else [])]
+    folder, is_relative = os.environ.get("NAS_DATA"), path[:1] not in ("~", "/")
+    places = [whole_path(path), *([whole_path(Path(folder, path))] if folder and is_relative else [])]
     for place in places:
+        if reason := why_unreachable(place):
+            raise DataError(f"{place} cannot be reached ({reason}); give another path.")
         if place.is_file():
             return place
     exist = "does not exist" if len(places) == 1 else "do not exist"

@@ -148,3 +148,15 @@ def test_a_relative_path_is_kept_whole(
     spec = SPEC | {"dataset": {"name": "npz", "config": {"path": images.name}}}
     job = service.http.post("/v1/jobs", json=spec).json()
     assert job["spec"]["dataset"]["config"]["path"] == str(images)
+
+
+@pytest.mark.parametrize("path", ["x" * 300, "/tmp/" + "y" * 400, "/" + "a/" * 4000])
+def test_a_path_that_is_too_long_is_refused_and_no_failure(service: Running, path: str) -> None:
+    for plugin in ("npz", "image_folder", "cifar10"):
+        body = {"name": "long", "plugin": plugin, "config": {"path": path}}
+        found = problem(service.http.post("/v1/datasets", json=body), 422, "INVALID_CONFIG")["violations"]
+        assert [violation["field"] for violation in found] == ["config.path"]
+        assert "File name too long" in found[0]["allowed"]
+    spec = {"dataset": {"name": "npz", "config": {"path": path}}}
+    found = problem(service.http.post("/v1/jobs", json=spec), 422, "INVALID_SPEC")["violations"]
+    assert [violation["field"] for violation in found] == ["dataset.config.path"]

@@ -24,7 +24,7 @@ def test_the_defaults_are_an_embedded_service_on_loopback() -> None:
     assert settings.on_loopback
     assert settings.is_open
     assert settings.address == "http://127.0.0.1:8421"
-    assert settings.store_url == f"sqlite:///{Path('nas-data').absolute() / 'nas.db'}"
+    assert (settings.store, settings.folder) == (None, Path("nas-data").absolute())
 
 
 def test_every_setting_is_read_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,6 +14,7 @@ from alembic.migration import MigrationContext
 
 from db import Store
 from db._models import METADATA
+from nas.resources import DatasetInfo
 from searchspaces import StoreError
 from tests.db.conftest import new_job
 
@@ -115,3 +116,47 @@ def test_sqlite_is_in_write_ahead_mode_with_foreign_keys_and_whole_commits(tmp_p
     raw = sqlite3.connect(tmp_path / "nas.db")
     assert raw.execute("PRAGMA journal_mode").fetchone() == ("wal",)
     raw.close()
+
+
+ODD = ("a b", "100%", "what?", "no#3", "~", "~nobody", "größe", "資料", "a%20b", "q?mode=ro#x", "file:x", "'quoted\"")
+
+
+@pytest.mark.parametrize("name", ODD)
+def test_everything_of_a_store_lies_in_its_one_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    folder = tmp_path / name
+    for again in range(2):
+        store = Store.open(None, folder)
+        assert len(store.datasets()) == again
+        store.add_dataset(DatasetInfo(name="mine", plugin="npz"), replace=True)
+        store.close()
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+    assert (folder / "nas.db").is_file()
+
+
+def test_a_home_folder_and_a_relative_one_are_the_same_wherever_they_are_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "cwd").mkdir()
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path / "cwd")
+    for url, folder in (
+        (None, Path("~/x")),
+        ("sqlite:///~/x/nas.db", Path("../x")),
+        ("sqlite:///../x/nas.db", Path("~/x")),
+    ):
+        store = Store.open(url, folder)
+        store.register_worker("host", 1, "cpu")
+        store.close()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["cwd", "x"]
+    assert list((tmp_path / "cwd").iterdir()) == []
+    again = Store.open(None, tmp_path / "x")
+    assert len(again.workers()) == 3
+    again.close()
+
+
+def test_a_folder_whose_name_is_too_long_is_named_with_the_reason(tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match=r"x{300}.*File name too long"):
+        Store.open(None, tmp_path / ("x" * 300))

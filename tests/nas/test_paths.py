@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
 
 from nas.admission import admit
 from nas.client._calls import add_dataset, spec_mapping
 from nas.paths import with_absolute_paths
+from nas.resources import DatasetInfo
 from nas.spec import JobSpec
 from searchspaces import DataError, SpecError, data_file
 
@@ -80,3 +84,34 @@ def test_an_error_names_the_whole_path(here: Path) -> None:
     (here / "folder").mkdir()
     with pytest.raises(DataError, match=f"^{here / 'folder'} is a folder; give the path of a file"):
         data_file("a.npz", "folder")
+
+
+LONG = "x" * 300
+
+
+def test_a_path_that_nobody_can_reach_is_refused_with_the_reason(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loop = tmp_path / "loop"
+    loop.symlink_to(loop)
+    specs: list[dict[str, Any]] = [
+        {"dataset": {"name": "npz", "config": {"path": "PATH"}}},
+        {"dataset": {"name": "image_folder", "config": {"path": "PATH"}}},
+        {"space": {"name": "options", "config": {"file": "PATH"}}, "evaluator": "table", "objectives": {"a": "max"}},
+        {"dataset": "digits", "costs": {"phone": {"name": "lookup", "config": {"path": "PATH"}}}},
+        {"dataset": "mine"},
+    ]
+    for path, reason in (
+        (f"{tmp_path}/{LONG}", "File name too long"),
+        (LONG, "too long"),
+        (str(loop), "symbolic links"),
+    ):
+        for mapping in specs:
+            written = yaml.safe_load(yaml.safe_dump(mapping).replace("PATH", path))
+            known = {"mine": DatasetInfo(name="mine", plugin="npz", config={"path": path})}
+            with pytest.raises(SpecError, match=reason) as caught:
+                admit(written, datasets=known)
+            assert ".config." in caught.value.violations[0].field
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    with pytest.raises(SpecError, match="Permission denied"):
+        admit({"dataset": {"name": "image_folder", "config": {"path": str(tmp_path)}}}, datasets={})

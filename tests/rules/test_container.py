@@ -31,7 +31,7 @@ def test_the_fleet_is_a_valid_configuration_of_the_server(monkeypatch: pytest.Mo
         monkeypatch.setenv(name, filled)
     settings = Settings.load()
     assert (settings.embedded, settings.workers, settings.on_loopback, settings.is_open) == (False, 0, False, False)
-    assert settings.store_url == "postgresql+psycopg://nas:secret@postgres:5432/nas"
+    assert settings.store == "postgresql+psycopg://nas:secret@postgres:5432/nas"
 
 
 def test_the_services_run_commands_that_exist() -> None:
