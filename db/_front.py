@@ -43,6 +43,12 @@ def update(connection: sa.Connection, job: Row, ending: Sequence[tuple[Row, Sett
         connection.execute(sa.insert(front_members), rows)
 
 
+def size(connection: sa.Connection, job_id: str) -> int:
+    """How many members the front has."""
+    count = sa.select(sa.func.count()).select_from(front_members).where(front_members.c.job_id == job_id)
+    return int(connection.execute(count).scalar_one())
+
+
 def grow(members: dict[str, Losses], points: dict[str, Losses]) -> dict[str, Losses]:
     """The members of the front of `members` (already a front) and `points`; equal points stay beside each other."""
     front: Front[str] = Front(members)

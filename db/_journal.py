@@ -8,7 +8,7 @@ from threading import Lock
 
 import sqlalchemy as sa
 
-from db import _candidates, _clock, _evaluations, _events, _jobs
+from db import _candidates, _clock, _evaluations, _events, _front, _jobs
 from db._fence import Fence, Held
 from db._models import jobs
 from nas.ports import Control
@@ -110,6 +110,11 @@ class LeasedJournal:
         """The front of the job's objectives."""
         with self._fence.read() as connection:
             return _candidates.front(connection, self._job_id)
+
+    def front_size(self) -> int:
+        """How many points there are on the front."""
+        with self._fence.read() as connection:
+            return _front.size(connection, self._job_id)
 
     def candidates(self) -> list[Candidate]:
         """All candidates with their values."""

@@ -88,6 +88,9 @@ class Journal(Protocol):
     def front(self) -> ParetoFront:
         """The front of the job's objectives."""
 
+    def front_size(self) -> int:
+        """How many points there are on the front; costs less than to read them."""
+
     def candidates(self) -> list[Candidate]:
         """All candidates with their values."""
 

@@ -97,7 +97,9 @@ class UnitContext:
 
     def seconds_after(self, phase: Phase) -> float:
         """Expected seconds of the phases after this one, as preflight saw them."""
-        return sum(self.expected_seconds(later) for later in list(Phase)[list(Phase).index(phase) + 1 :])
+        report = self.journal.job().preflight
+        later = list(Phase)[list(Phase).index(phase) + 1 :]
+        return sum(report.phase_seconds.get(phase, 0.0) for phase in later) if report else 0.0
 
 
 class Stage(Protocol):

@@ -66,7 +66,7 @@ class SearchStage:
             reason = search.turn() or search.why_ended()
         context.journal.event("log", {"level": "info", "message": f"search ended: {reason}"})
         measure_front(context, search.pricing)
-        if not context.journal.front().points:
+        if not context.journal.front_size():
             raise InfeasibleSpace(f"no architecture was found that could be measured and is feasible: {reason}.")
         return {"reason": reason, "evaluations": search.num_evaluated, "infeasible": search.num_infeasible}
 
@@ -266,14 +266,13 @@ class Search:
 
     def tell(self) -> None:
         """Progress and events of the batch."""
-        job, front = self.context.journal.job(), self.context.journal.front()
-        total = job.budget.evaluations
+        total, front_size = self.context.journal.job().budget.evaluations, self.context.journal.front_size()
         left = max(0, total - self.num_evaluated) * self.seconds_each
         volume, reference = self.hypervolume()
         self.context.journal.progress(
             phase=Phase.SEARCH,
             fraction=min(1.0, self.num_evaluated / total),
-            message=f"{len(front.points)} points on the front",
+            message=f"{front_size} points on the front",
             seconds_left=left + self.context.seconds_after(Phase.SEARCH),
             evaluations_done=self.num_evaluated,
             evaluations_total=total,
@@ -289,7 +288,7 @@ class Search:
                 "total": total,
                 "failed": self.num_failed,
                 "infeasible": self.num_infeasible,
-                "front_size": len(front.points),
+                "front_size": front_size,
                 "hypervolume": volume,
             },
         )

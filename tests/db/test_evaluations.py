@@ -197,7 +197,7 @@ def test_a_crash_in_the_middle_of_settling_leaves_nothing_half_written(
         lease.journal.settle([finished(e.evaluation_id, 0.5, 1.0) for e in evaluations])
     sa.event.remove(engine, "before_cursor_execute", crash)
     assert lease.journal.pending("supernet") == evaluations
-    assert (lease.journal.candidates(), lease.journal.front().points) == ([], ())
+    assert (lease.journal.candidates(), lease.journal.front().points, lease.journal.front_size()) == ([], (), 0)
     assert store.job(lease.job_id) == before
     lease.journal.settle([finished(e.evaluation_id, 0.5, 1.0) for e in evaluations])
     assert [e.commit for e in lease.journal.settled("supernet")] == [1, 2, 3]
@@ -233,6 +233,7 @@ def test_the_front_holds_feasible_finished_candidates_that_none_is_better_than(s
     assert front.points[0].values == {"accuracy@supernet": 0.9, "params@cost": 9.0}
     assert [objective.key for objective in front.objectives] == ["accuracy@supernet", "params@cost"]
     assert store.front(lease.job_id) == lease.view.front() == front
+    assert lease.journal.front_size() == len(front.points)
     settled_points(lease, [(0.95, 1.0)], first=50)
     assert [point.number for point in lease.journal.front().points] == [7]
 
