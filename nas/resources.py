@@ -241,7 +241,9 @@ class Comparison(Resource):
     @property
     def outcome(self) -> Literal["better", "worse", "undecided"]:
         """Whether the interval lies above zero, below it, or holds it."""
-        low, high = self.interval or (0.0, 0.0)
+        if self.interval is None:
+            return "undecided"
+        low, high = self.interval
         return "better" if low > 0 else "worse" if high < 0 else "undecided"
 
 

@@ -142,7 +142,7 @@ def _verdict(num_networks: int, correlations: Sequence[Correlation], comparisons
         )
     if not comparisons:
         return "undefined: the true values, or the scores, do not differ"
-    taus = {c.ranker: c.kendall or 0.0 for c in correlations}
+    taus = {c.ranker: c.kendall for c in correlations if c.kendall is not None}
     said = "; ".join(_compared(comparison, taus) for comparison in comparisons)
     return f"{said} (Kendall tau on {num_networks} networks, 95 % intervals of the paired difference)"
 
@@ -153,12 +153,12 @@ def _compared(comparison: Comparison, taus: Mapping[str, float]) -> str:
         "worse": "worse than",
         "undecided": "neither clearly better nor worse than",
     }[comparison.outcome]
-    low, high = comparison.interval or (0.0, 0.0)
     ours, theirs = taus[comparison.ranker], taus[comparison.baseline]
-    return (
-        f"{comparison.ranker} ranks {how} counting {comparison.baseline}: "
-        f"{ours:.2f} against {theirs:.2f}, difference {low:+.2f} to {high:+.2f}"
-    )
+    said = f"{comparison.ranker} ranks {how} counting {comparison.baseline}: {ours:.2f} against {theirs:.2f}"
+    if comparison.interval is None:
+        return f"{said}, by how much is not known"
+    low, high = comparison.interval
+    return f"{said}, difference {low:+.2f} to {high:+.2f}"
 
 
 def _notes(num_networks: int) -> tuple[str, ...]:

@@ -9,6 +9,7 @@ trial that repeats a known architecture is told as failed and asked again.
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -112,6 +113,15 @@ def experimental() -> Iterator[None]:
         yield
 
 
+@contextmanager
+def _infinite_values() -> Iterator[None]:
+    """Where samplers meet trials without values: no news that the infinite is clipped, or of what all lack."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Clip non-finite values", category=UserWarning)
+        warnings.filterwarnings("ignore", message="All-NaN slice|invalid value", category=RuntimeWarning)
+        yield
+
+
 class _Window:
     """What a sampler sees of a history: all of it, or `size` records, the front and the newest, and what is under way.
 
@@ -154,7 +164,7 @@ class _Study:
         self._constrained, self._cursor, self._last = False, 0, -1
         self._trials: dict[int, int] = {}  # proposal number -> trial
         self._expected: list[tuple[str, int]] = []  # asked here, not yet in the history: digest, trial
-        self._worst: tuple[float, ...] | None = None
+        self._unknown = tuple(math.inf if o.direction == "min" else -math.inf for o in objectives)
 
     # --- following the history ---------------------------------------------------------------------------------------
 
@@ -217,7 +227,7 @@ class _Study:
             for decision in self._space.decisions
         }
         self._history, self._constrained, self._cursor, self._last = history, constrained, 0, -1
-        self._trials, self._expected, self._worst = {}, [], None
+        self._trials, self._expected = {}, []
         self._common: dict[str, IntersectionSearchSpace] = {}
 
     def _settle(self, record: Record) -> None:
@@ -235,17 +245,17 @@ class _Study:
         """State, values and constraints of a settled record's trial; called once for each, in commit order.
 
         An infeasible architecture may have no values (its costs alone ruled it out), yet a sampler can only learn from
-        a completed trial. It gets the worst values seen so far; every sampler ranks infeasible trials by violation.
+        a completed trial. Its values are infinitely bad: behind whatever there is or will be, and no claim of a number.
+        Samplers rank infeasible trials by violation; one that models values leaves infinite ones to Optuna's own rule,
+        which takes them for the worst that was measured.
         """
         constraints = {"violation": record.violation} if self._constrained else None
         if record.state is EvaluationState.FAILED:
             return "FAIL", None, None
         if record.values is not None:
-            worse = zip(self._objectives, record.values, self._worst or record.values, strict=True)
-            self._worst = tuple(max(a, b) if o.direction == "min" else min(a, b) for o, a, b in worse)
             return "COMPLETE", record.values, constraints
         if record.violation > 0:
-            return "COMPLETE", self._worst or (0.0,) * len(self._objectives), constraints
+            return "COMPLETE", self._unknown, constraints
         return "FAIL", None, None
 
     # --- asking ------------------------------------------------------------------------------------------------------
@@ -254,13 +264,14 @@ class _Study:
         """The option of every active decision that the sampler draws, as a running trial."""
         self._hand_on_what_is_common(sampler)
         self._study.sampler = sampler
-        trial = self._study.ask()
         options: dict[str, str] = {}
-        while decision := self._space.next_decision(options):
-            if levels := self._integers.get(decision.name):
-                options[decision.name] = levels[trial.suggest_int(decision.name, 0, len(levels) - 1)]
-            else:
-                options[decision.name] = trial.suggest_categorical(decision.name, decision.options)
+        with _infinite_values():
+            trial = self._study.ask()
+            while decision := self._space.next_decision(options):
+                if levels := self._integers.get(decision.name):
+                    options[decision.name] = levels[trial.suggest_int(decision.name, 0, len(levels) - 1)]
+                else:
+                    options[decision.name] = trial.suggest_categorical(decision.name, decision.options)
         self._last = self._storage.get_trial_id_from_study_id_trial_number(self._study_id, trial.number)
         return options
 

@@ -112,7 +112,7 @@ class Outlook:
                 return np.zeros(len(asked))
         direction = -sign
         predictor = self._predictor(
-            number, history, history.finished, lambda r: direction * r.values[number] if r.values else 0.0
+            number, history, history.finished, lambda record: direction * (record.values or ())[number]
         )
         if predictor is None:
             if objective.level == "cost":

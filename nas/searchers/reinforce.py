@@ -30,10 +30,9 @@ class Reinforce(FollowingSearcher):
 
     Williams (1992), Simple Statistical Gradient-Following Algorithms, with the moving-average baseline and the settings
     that NAS-Bench-201 used (Dong and Yang 2020, arXiv 2001.00326). The reward is the objective's value itself; its
-    scale does not matter to Adam. An architecture without a value, as one that breaks a constraint by its costs alone,
-    gets the worst value so far, and none before there is one. Of several objectives the reward is the share of the
-    architectures that do not dominate this one: a policy that does not know of a random weighting would learn their
-    mean.
+    scale does not matter to Adam. Of several objectives it is the share of the architectures that do not dominate this
+    one: a policy that does not know of a random weighting would learn their mean. So it is of one objective too from
+    the first architecture on that breaks a bound, which may have no value at all; mean and steps begin anew there.
 
     Deviations: logits start at 0 and not at noise of 0.001; a draw that was proposed before is drawn again; records
     teach in commit order, by the policy as it is then.
@@ -52,7 +51,7 @@ class Reinforce(FollowingSearcher):
         size = sum(len(decision.options) for decision in self.space.decisions)
         self._logits, self._mean, self._square = np.zeros(size), np.zeros(size), np.zeros(size)
         self._steps, self._average, self._weight = 0, 0.0, 0.0
-        self._worst: float | None = None
+        self._is_by_rank = len(self.objectives) > 1
         self._rewards = Rewards()
 
     def learn(self, record: Record, loss: Floats | None) -> None:
@@ -90,14 +89,14 @@ class Reinforce(FollowingSearcher):
     def _reward(self, record: Record, loss: Floats | None) -> float | None:
         if not is_comparable(record):
             return None
-        if len(self.objectives) > 1:
-            self._rewards.add(record.violation, loss, len(self.objectives))
+        self._rewards.add(record.violation, loss, len(self.objectives))
+        if not self._is_by_rank and (loss is None or record.state is not EvaluationState.FINISHED):
+            self._is_by_rank = True
+            self._mean, self._square = np.zeros_like(self._mean), np.zeros_like(self._square)
+            self._steps, self._average, self._weight = 0, 0.0, 0.0
+        if self._is_by_rank or loss is None:
             return self._rewards[len(self._rewards) - 1]
-        if loss is None or record.state is not EvaluationState.FINISHED:
-            return self._worst
-        reward = -float(loss[0])
-        self._worst = reward if self._worst is None else min(self._worst, reward)
-        return reward
+        return -float(loss[0])
 
     def _draw(self, steps: Mapping[str, Sequence[float]], rng: Rng) -> Architecture:
         options: dict[str, str] = {}

@@ -60,7 +60,8 @@ def audited(candidates: Sequence[Candidate], objectives: Sequence[Objective], sp
         [on_front[i] for i in np.unique(np.linspace(0, len(on_front) - 1, half).round().astype(int))] if half else []
     )
     others = [c for c in scored if c.digest not in {kept.digest for kept in chosen}]
-    by_cost = sorted(others, key=lambda c: (c.values.get(_cost_key(objectives, spec), 0.0), c.number))
+    cost = _cost_key(objectives, spec)
+    by_cost = sorted(others, key=lambda c: (cost not in c.values, c.values.get(cost), c.number))
     strata = np.array_split(np.arange(len(by_cost)), min(len(by_cost), num_networks - len(chosen)) or 1)
     chosen += [by_cost[int(rng.choice(stratum))] for stratum in strata if len(stratum)] if by_cost else []
     return chosen[:num_networks]
@@ -104,11 +105,14 @@ def trust_report(view: JobView, spec: JobSpec) -> TrustReport:
 
 
 def _proxies(rows: Sequence[Candidate]) -> dict[str, Floats]:
-    """The scores of untrained networks; a network without one ranks last, a proxy with none for most is left out."""
+    """Ranks by the scores of untrained networks, larger is better; those without a score share the last place, and no
+    score is made up for them. A proxy with none for most is left out."""
+    from scipy.stats import rankdata
+
     names = sorted({key for c in rows for key in c.values if key.endswith("@proxy")})
     columns = {name: np.array([c.values.get(name, np.nan) for c in rows]) for name in names}
     return {
-        name: np.where(np.isnan(column), np.nanmin(column) - 1, column)
+        name: np.asarray(rankdata(np.where(np.isnan(column), -np.inf, column)))
         for name, column in columns.items()
         if np.isfinite(column).mean() > 0.5
     }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Mapping
 
 import optuna
@@ -246,6 +247,27 @@ def test_infeasible_architectures_without_values_still_guide_the_sampler(space: 
     # Of all words 8 % have six a's, so random sampling expects 3 of 40 and finds 12 with a probability of 3e-5.
     assert sum(met[:20]) <= 6
     assert sum(met[-40:]) >= 12
+
+
+@pytest.mark.parametrize("sampler", ["NSGAIISampler", "NSGAIIISampler", "TPESampler", "GPSampler", "RandomSampler"])
+@pytest.mark.parametrize("number", [1, 2])
+def test_an_infeasible_first_trial_without_values_is_given_no_number(
+    space: SearchSpace, sampler: str, number: int
+) -> None:
+    asked, history = OBJECTIVES[:number], History(OBJECTIVES[:number])
+    config = {"sampler": sampler, "kwargs": {"population_size": 4}} if "NSGA" in sampler else {"sampler": sampler}
+    searcher = REGISTRY["optuna"](config, space, asked)
+    for place in range(16):  # the first six break a bound by their costs alone
+        made = searcher.ask(history, 1, stream(0, "search", place))[0]
+        architecture = space.parse(made.text)
+        state = EvaluationState.INFEASIBLE if place < 6 else EvaluationState.FINISHED
+        values = None if place < 6 else landscape(space, architecture, asked)
+        history.add(Record(place, architecture, state, values, violation=float(place < 6), memo=made.memo))
+    searcher.ask(history, 1, stream(0))
+    trials = [t for t in searcher._study._study.trials if t.state.name == "COMPLETE"]
+    worst = [math.inf if o.direction == "min" else -math.inf for o in asked]
+    assert [list(t.values) for t in trials if not math.isfinite(t.values[0])] == [worst] * 6
+    assert len(trials) == 16
 
 
 @pytest.mark.parametrize(

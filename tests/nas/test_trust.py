@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from nas.resources import Provenance, TrustReport
+from nas.resources import Candidate, Provenance, TrustReport
+from nas.stages._trust import _proxies
 from nas.trust import ENOUGH, trust_report
 from predictors.costs import REGISTRY as COSTS
 from predictors.ranking import agreement, kendall
@@ -109,3 +110,13 @@ def test_on_a_real_table_the_report_gives_the_published_figures(data_folder: Pat
     assert used.top.k == 10
     assert used.top.mean > truth[rows].mean()
     assert 0.5 < (used.top.beats_random or 0) <= 1
+
+
+def test_a_network_without_a_score_shares_the_last_place_and_gets_no_score() -> None:
+    scores = [3.0, None, -1e300, None, 0.5, 7.0]
+    rows = [
+        Candidate(job_id="job", digest=f"{i}", text=f"{i}", number=i, values={} if s is None else {"zen@proxy": s})
+        for i, s in enumerate(scores)
+    ]
+    assert _proxies(rows)["zen@proxy"].tolist() == [5.0, 1.5, 3.0, 1.5, 4.0, 6.0]
+    assert _proxies(rows[1:4]) == {}
