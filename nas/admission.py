@@ -13,7 +13,17 @@ from nas.resources import DatasetInfo, Objective
 from nas.scoring import free_costs, is_scored, proxies_of
 from nas.spec import JobSpec, Level, PluginRef
 from predictors.costs import ready_costs
-from searchspaces import Config, ConfigError, DataError, Plugin, SpecError, UnknownPlugin, Violation, one_of
+from searchspaces import (
+    BrokenPlugin,
+    Config,
+    ConfigError,
+    DataError,
+    Plugin,
+    SpecError,
+    UnknownPlugin,
+    Violation,
+    one_of,
+)
 
 _EPOCHS = "epochs"
 _AUDITED = "accuracy"
@@ -43,9 +53,10 @@ def admit(
         spec = with_absolute_paths(spec)
     found: list[Violation] = []
     spec = _resolve_dataset(spec, datasets, embedded, found)
+    _refuse_broken(spec)
     if embedded and (wrong := unreachable(spec.to_mapping())):
         raise SpecError([*found, *wrong])  # what follows would read them
-    for kind, field, ref in _references(spec):
+    for kind, field, ref in references(spec):
         _check_plugin(spec, kind, field, ref, found)
     if not found:
         found += _check_networks(spec)
@@ -60,6 +71,19 @@ def admit(
     if found:
         raise SpecError(found)
     return spec, objectives_of(spec)
+
+
+def _refuse_broken(spec: JobSpec) -> None:
+    """Before anything is asked of them: plug-ins that do not load, or are not what their kind asks for."""
+    broken = []
+    for kind, field, ref in references(spec):
+        try:
+            if ref.name in registry(kind):
+                registry(kind)[ref.name]
+        except BrokenPlugin as error:
+            broken.append(Violation(field, repr(ref.name), f"a plug-in that works: {error}"))
+    if broken:
+        raise SpecError(broken)
 
 
 def _check_origin(spec: JobSpec, origin: str, known: JobSpec | None) -> list[Violation]:
@@ -104,7 +128,7 @@ def _check_files(spec: JobSpec) -> list[Violation]:
     """No files of this machine, where the service is not embedded."""
     return [
         Violation(f"{field}.config.{key}", repr(value), "no path: a service for others reads registered data only")
-        for kind, field, ref in _references(spec)
+        for kind, field, ref in references(spec)
         for key, value in _paths(kind, ref)
         if field != "dataset"
     ]
@@ -272,7 +296,8 @@ def objectives_of(spec: JobSpec) -> tuple[Objective, ...]:
     )
 
 
-def _references(spec: JobSpec) -> Iterator[tuple[str, str, PluginRef]]:
+def references(spec: JobSpec) -> Iterator[tuple[str, str, PluginRef]]:
+    """The plug-ins that a spec names, each with its kind and its field; those in their settings are not listed."""
     yield "spaces", "space", spec.space
     if spec.dataset is not None:
         yield "datasets", "dataset", spec.dataset

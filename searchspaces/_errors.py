@@ -4,8 +4,8 @@ NASError
 ├── SpecError            (ValueError)      a job spec, or a part of it, is wrong: carries every violation
 ├── ConfigError          (ValueError)      a plug-in's settings are wrong: carries every violation
 ├── UnknownPlugin        (LookupError)     no plug-in of that name
-├── DuplicatePlugin      (ValueError)      two plug-ins claim one name
-├── BrokenPlugin         (ImportError)     a plug-in's file does not load
+├── BrokenPlugin         (ImportError)     a plug-in's file does not load, or lacks what its kind must say
+│   └── DuplicatePlugin  (ValueError)      two plug-ins claim one name
 ├── InvalidArchitecture  (ValueError)      a text or mapping that is no architecture of the space
 ├── InfeasibleSpace      (ValueError)      nothing in the space meets what is asked
 ├── DataError            (ValueError)      a data set's file is missing, broken or not what it should be
@@ -67,12 +67,12 @@ class UnknownPlugin(NASError, LookupError):
     """No plug-in of this kind has this name."""
 
 
-class DuplicatePlugin(NASError, ValueError):
-    """Two plug-ins of one kind claim one name."""
-
-
 class BrokenPlugin(NASError, ImportError):
-    """A plug-in's file does not load, or does not hold a plug-in."""
+    """A plug-in's file does not load, holds no plug-in, or one that lacks what its kind must say or cannot be made."""
+
+
+class DuplicatePlugin(BrokenPlugin, ValueError):
+    """Two plug-ins of one kind claim one name."""
 
 
 class InvalidArchitecture(NASError, ValueError):

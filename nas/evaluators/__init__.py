@@ -18,7 +18,7 @@ from nas.spec import JobSpec, Level, PluginRef
 from predictors.costs import Cost
 from searchspaces import Config, Registry, SearchSpace
 
-REGISTRY: Registry[Evaluator] = Registry("evaluators", "nas.evaluators")
+REGISTRY: Registry[Evaluator] = Registry("evaluators", "nas.evaluators", {"level": str, "metrics": tuple})
 
 
 def level_of(spec: JobSpec, ref: PluginRef | None = None) -> Level:

@@ -6,6 +6,6 @@ A plug-in's `create(config, dataset)` gives a `Task`; flag `metrics` lists what 
 from nas.tasks._task import Task
 from searchspaces import Registry
 
-REGISTRY: Registry[Task] = Registry("tasks", "nas.tasks")
+REGISTRY: Registry[Task] = Registry("tasks", "nas.tasks", {"metrics": tuple})
 
 __all__ = ["REGISTRY", "Task"]

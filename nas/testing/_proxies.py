@@ -82,7 +82,7 @@ def scored_together(space: SearchSpace, architecture: Architecture, *plugins: Pl
     """The scores of all registered proxies, and of these, from shared passes."""
     from predictors.zerocost import score_architecture
 
-    every: Mapping[str, Proxy] = {plugin.name: plugin() for plugin in (*REGISTRY.values(), *plugins)}
+    every: Mapping[str, Proxy] = {plugin.name: plugin() for plugin in (*REGISTRY.sound().values(), *plugins)}
     return score_architecture(space, architecture, every, example_context(space))
 
 

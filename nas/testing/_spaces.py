@@ -50,7 +50,7 @@ def check_space(space: SearchSpace, *, seed: int = 0, samples: int = 6) -> None:
 def spaces_with(*flags: str) -> list[str]:
     """The registered spaces that have what these flags name (`networks`, `counts`), by name; a plug-in has what it does
     not deny."""
-    return [name for name, plugin in REGISTRY.items() if all(plugin.flags.get(flag, True) for flag in flags)]
+    return [name for name, plugin in REGISTRY.sound().items() if all(plugin.flags.get(flag, True) for flag in flags)]
 
 
 def drawn_architectures(space: SearchSpace, *, seed: int = 0, samples: int = 6) -> list[Architecture]:

@@ -9,12 +9,12 @@ from predictors.costs._estimate import FEWEST, EstimateError
 from predictors.costs._estimated import Estimated
 from searchspaces import Registry
 
-REGISTRY: Registry[Cost] = Registry("costs", "predictors.costs")
+REGISTRY: Registry[Cost] = Registry("costs", "predictors.costs", {"measured": bool})
 
 
 def ready_costs() -> tuple[str, ...]:
-    """The costs that are a metric by their own name: those that need no settings."""
-    return tuple(name for name, plugin in REGISTRY.items() if not plugin.flags.get("needs_config", False))
+    """The costs that are a metric by their own name: those that need no settings, and load."""
+    return tuple(name for name, plugin in REGISTRY.sound().items() if not plugin.flags.get("needs_config", False))
 
 
 __all__ = ["FEWEST", "REGISTRY", "Cost", "EstimateError", "Estimated", "Reading", "ready_costs"]

@@ -22,7 +22,9 @@ from predictors.surrogates._predictor import (
 from predictors.surrogates._weights import Normalisation, Query, RobotResult, ranking, robot_queries, robot_search
 from searchspaces import Registry
 
-REGISTRY: Registry[Predictor] = Registry("predictors", "predictors.surrogates")
+REGISTRY: Registry[Predictor] = Registry(
+    "predictors", "predictors.surrogates", {"uses": tuple, "min_labels": int, "exact": bool}
+)
 
 __all__ = [
     "MATERN",

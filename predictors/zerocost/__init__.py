@@ -16,7 +16,11 @@ if TYPE_CHECKING:
     from predictors.zerocost._harness import score_architecture, score_network
     from predictors.zerocost._passes import Passes
 
-REGISTRY: Registry[Proxy] = Registry("proxies", "predictors.zerocost")
+REGISTRY: Registry[Proxy] = Registry(
+    "proxies",
+    "predictors.zerocost",
+    {"data": bool, "labels": bool, "second_order": bool, "layers": bool, "direction": str, "fails": str},
+)
 
 __all__ = [
     "REGISTRY",

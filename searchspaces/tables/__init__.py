@@ -10,6 +10,6 @@ from searchspaces import Registry
 from searchspaces.tables._reading import decisions_of
 from searchspaces.tables._table import Series, Table
 
-REGISTRY: Registry[Table] = Registry("tables", "searchspaces.tables")
+REGISTRY: Registry[Table] = Registry("tables", "searchspaces.tables", {"space": str, "files": tuple})
 
 __all__ = ["REGISTRY", "Series", "Table", "decisions_of"]

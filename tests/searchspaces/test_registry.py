@@ -54,6 +54,9 @@ def test_a_plugin_of_no_such_name_is_refused_with_the_names_there_are(folder: Pa
         ("undefined_name", "does not load"),
         ("raise ValueError('at import')", "does not load"),
         ("", "does not load"),
+        ("raise KeyError('at import')", r"KeyError: 'at import'"),
+        ("import sys\nsys.exit(3)", r"bad.py:2\) does not load: SystemExit: 3"),
+        ("def broken():\n    return 1 / 0\nbroken()", r"bad.py:2\) does not load: ZeroDivisionError"),
     ],
 )
 def test_a_file_that_holds_no_plugin_is_broken_and_harms_no_other(folder: Path, source: str, reason: str) -> None:
@@ -72,11 +75,32 @@ def test_an_entry_point_adds_a_plugin(folder: Path, monkeypatch: pytest.MonkeyPa
     assert registry()["other"].description == "a other one"
 
 
-def test_two_plugins_of_one_name_are_refused(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    point = EntryPoint("good", "somewhere:PLUGIN", "nas.numbers")
-    monkeypatch.setattr(registry_module, "entry_points", lambda *, group: EntryPoints([point]))
+def test_two_plugins_of_one_name_are_refused_and_the_others_work(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (folder / "_other.py").write_text(GOOD.replace("good", "other"))
+    points = [("good", "somewhere:PLUGIN"), ("other", "plugins_under_test._other:PLUGIN")]
+    found = [EntryPoint(name, target, "nas.numbers") for name, target in points]
+    monkeypatch.setattr(registry_module, "entry_points", lambda *, group: EntryPoints(found))
     with pytest.raises(DuplicatePlugin, match="rename one of them"):
-        list(registry())
+        registry()["good"]
+    assert list(registry().sound()) == ["other"]
+
+
+@pytest.mark.parametrize(("flags", "wrong"), [("{}", "lacks the flag size"), ("{'size': True}", "size is True")])
+def test_a_plugin_without_the_flags_of_its_kind_is_broken(folder: Path, flags: str, wrong: str) -> None:
+    text = f"PLUGIN = Plugin('bad', 'a bad one', 'nowhere', lambda config: 1, flags={flags})"
+    (folder / "bad.py").write_text(f"from searchspaces import Plugin\n{text}\n")
+    found: Registry[int] = Registry("numbers", "plugins_under_test", {"size": int})
+    with pytest.raises(BrokenPlugin, match=wrong):
+        found["bad"]
+
+
+def test_what_fails_to_be_made_is_named_with_its_line(folder: Path) -> None:
+    lines = "def made(config):\n    return {}['there']\nPLUGIN = Plugin('bad', 'a bad one', 'nowhere', made)"
+    (folder / "bad.py").write_text(f"from searchspaces import Plugin\n{lines}\n")
+    with pytest.raises(BrokenPlugin, match=r"bad cannot be made: KeyError: 'there' \(.*bad.py:3\)"):
+        registry()["bad"]()
+    with pytest.raises(BrokenPlugin, match=r"bad cannot be made: TypeError"):
+        registry()["bad"](None, "context", "that it does not take")
 
 
 class Sized(Config):
