@@ -21,6 +21,7 @@ from nas.stages import (
     SupernetStage,
     UnitContext,
     preflight,
+    refuse_changed,
     refuse_impossible,
     trust_report,
 )
@@ -53,9 +54,11 @@ def run_unit(context: UnitContext) -> JsonObject:
     Raises:
         Cancelled: it was asked to end before it was done; checkpoints and pending evaluations are kept.
         LeaseLost: another worker has it now.
+        DataError: what the job stands on changed since its preflight.
         NASError: it cannot be done, and trying again would not help.
     """
     context.set_threads()
+    refuse_changed(context)
     return STAGES[context.unit.stage].run(context)
 
 

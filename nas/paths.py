@@ -64,6 +64,13 @@ def _places(text: str, *, may_lie_in_data: bool) -> list[Path]:
     return [whole_path(text), *([whole_path(Path(folder or "", text))] if in_data else [])]
 
 
+def named_files(spec: JobSpec) -> Iterator[tuple[str, Path]]:
+    """Every path that the settings of a spec name: where it stands, and where it leads."""
+    for field, text, info in _named(spec.to_mapping(), ""):
+        places = _places(text, may_lie_in_data=marks_data_path(info))
+        yield field, next((place for place in places if place.exists()), places[0])
+
+
 def _walked(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_walked(item) for item in value]

@@ -8,7 +8,8 @@ when others measure, and nobody knows how long that takes).
 
 Where that depends on its settings, its Config has methods instead: `offered_level(spec)`, `offered_metrics(spec)`,
 `offered_costs(spec, space)` (costs that it knows without measuring), `offered_space(spec, space)` (the part of the
-space that it can measure) and `offered_epochs(spec)` (the lengths of training that it knows).
+space that it can measure), `offered_epochs(spec)` (the lengths of training that it knows) and `offered_digests(spec)`
+(what it reads from files, by name, with a digest of what they say: a job goes on only while that is the same).
 """
 
 from typing import Any, cast
@@ -59,6 +60,12 @@ def epochs_of(spec: JobSpec) -> tuple[float, ...]:
     return cast("tuple[float, ...]", offered(spec)) if offered else ()
 
 
+def digests_of(spec: JobSpec, ref: PluginRef) -> dict[str, str]:
+    """What an evaluator reads from files -> a digest of what they say."""
+    offered = getattr(_config(ref), "offered_digests", None)
+    return cast("dict[str, str]", offered(spec)) if offered else {}
+
+
 def needs_supernet(ref: PluginRef) -> bool:
     """Whether an evaluator measures with shared weights."""
     return bool(REGISTRY[ref.name].flags.get("needs_supernet", False))
@@ -85,6 +92,7 @@ __all__ = [
     "Outcome",
     "Request",
     "costs_of",
+    "digests_of",
     "epochs_of",
     "faults",
     "level_of",

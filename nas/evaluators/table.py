@@ -107,6 +107,11 @@ class TableConfig(Config):
         table = self.opened(spec)
         return {metric: TableCost(table, metric, series) for metric, series in table.costs.items()}
 
+    def offered_digests(self, spec: JobSpec) -> dict[str, str]:
+        """The table, with the digest of its files."""
+        table = self.opened(spec)
+        return {f"table {table.name}": table.digest}
+
     def offered_space(self, spec: JobSpec, space: SearchSpace) -> SearchSpace:
         """The architectures that can be looked up."""
         return self.opened(spec).within(space)

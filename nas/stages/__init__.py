@@ -3,6 +3,7 @@
 from nas.stages._audit import AuditStage
 from nas.stages._context import Stage, UnitContext
 from nas.stages._deliver import DeliverStage
+from nas.stages._inputs import refuse_changed
 from nas.stages._preflight import PreflightStage, preflight
 from nas.stages._refusals import refuse_impossible
 from nas.stages._score import ScoreStage
@@ -20,6 +21,7 @@ __all__ = [
     "SupernetStage",
     "UnitContext",
     "preflight",
+    "refuse_changed",
     "refuse_impossible",
     "trust_report",
 ]

@@ -10,7 +10,11 @@ from nas.evaluators import waits
 from nas.ports import JobView
 from nas.resources import JsonObject, Phase, PreflightReport, UnitPlan
 from nas.spec import JobSpec
+<<<<<<< HEAD
 from nas.stages._dear_costs import Measured, expected_seconds, measure_some, notes_of
+=======
+from nas.stages._inputs import INPUTS, inputs_of
+>>>>>>> cf276c0 (What a job stands on is read whole at preflight and compared whenever a unit begins)
 from nas.stages._survey import Survey
 from nas.stages._timing import passes_per_step, phase_seconds, steps_per_epoch, time_paths, time_scoring
 from nas.stages._trust import audits
@@ -37,6 +41,7 @@ class PreflightStage:
             audits_total=context.spec.audit.networks if audits(context.spec) else 0,
             deliveries_total=context.spec.deliver.networks if can_train(context.spec) else 0,
         )
+        inputs = inputs_of(context.spec, context.bench)
         measured = measure_some(context.spec, context.bench)
         report = preflight(context.spec, bench=context.bench, measured=measured)
         context.journal.report(report)
@@ -46,7 +51,7 @@ class PreflightStage:
         epochs = steps // steps_per_epoch(context.spec, len(context.bench.dataset.train)) if steps else 0
         context.journal.progress(fraction=1.0, seconds_left=report.expected_seconds, epochs_total=epochs)
         kept = {metric: found.to_json() for metric, found in measured.items()}
-        return {"epochs": epochs, "threads": report.threads, "measured": kept}
+        return {"epochs": epochs, "threads": report.threads, "measured": kept, INPUTS: inputs}
 
 
 def preflight(

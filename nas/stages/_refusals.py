@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from nas.searchers import REGISTRY as SEARCHERS
 from nas.spec import JobSpec, PluginRef
+from nas.stages._inputs import inputs_of
 from nas.stages._survey import Survey
 from searchspaces import ConfigError, DataError, InfeasibleSpace, SpecError, Violation
 
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def refuse_impossible(spec: JobSpec) -> None:
-    """Read the data, fit the space to it, and look for an architecture that meets the constraints on costs.
+    """Read all that any stage reads, fit the space, and look for an architecture that meets the constraints on costs.
 
     Raises:
         SpecError: the data cannot be read, the space does not fit, or nothing meets a bound (with what there is).
@@ -24,6 +25,7 @@ def refuse_impossible(spec: JobSpec) -> None:
     bench = Workbench(spec)
     try:
         _ = bench.measurable
+        inputs_of(spec, bench)
     except DataError as error:
         named = repr(spec.dataset.name) if spec.dataset else str(spec.evaluator)
         raise SpecError([Violation("dataset" if spec.dataset else "evaluator", named, str(error))]) from error

@@ -1,0 +1,79 @@
+"""What a job stands on: its data and the files that its settings name, as digests.
+
+Preflight keeps them with its result, after reading whatever a later stage will read, so that nothing is spent on a job
+that would end there. They are looked at again whenever a unit of work begins: half the candidates of a job that was
+paused must not come of other data than the rest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from nas.datasets import digest_of_splits
+from nas.evaluators import REGISTRY as EVALUATORS
+from nas.evaluators import digests_of
+from nas.paths import named_files
+from nas.resources import Phase
+from nas.sources import content_digest
+from nas.spec import JobSpec, PluginRef
+from searchspaces import DataError
+
+if TYPE_CHECKING:
+    from nas.stages._context import UnitContext
+    from nas.workbench import Workbench
+
+INPUTS = "inputs"
+"""The key of the digests in the result of the preflight."""
+
+_DATA, _TEST = "dataset", "dataset's test split"
+
+
+def inputs_of(spec: JobSpec, bench: Workbench, *, with_test: bool = True) -> dict[str, str]:
+    """What the job reads from elsewhere -> SHA-256 of what it says now.
+
+    Args:
+        with_test: whether the test split is read, too.
+
+    Raises:
+        DataError: some of it is missing or broken.
+        ConfigError: what would measure the audit does not fit.
+    """
+    found = dict[str, str]()
+    if spec.dataset is not None:
+        found[_DATA] = bench.dataset.digest
+        if with_test:
+            found[_TEST] = digest_of_splits(bench.dataset.load_test())
+    for field, ref in _evaluators(spec):
+        EVALUATORS[ref.name](ref.config, bench)
+        found |= {f"{field}: {name}": digest for name, digest in digests_of(spec, ref).items()}
+    known_otherwise = ("dataset", *(field for field, ref in _evaluators(spec) if digests_of(spec, ref)))
+    for field, path in named_files(spec):
+        if not field.startswith(known_otherwise):
+            found[f"{field}: {path}"] = content_digest(path)
+    return found
+
+
+def refuse_changed(context: UnitContext) -> None:
+    """Compare what a unit is about to read with what preflight read.
+
+    Raises:
+        DataError: some of it is missing, broken, or another than it was.
+    """
+    results = context.view.results(Phase.PREFLIGHT)
+    known: dict[str, str] = results[-1].get(INPUTS, {}) if results else {}
+    if not known:
+        return  # preflight itself, or that of an earlier version
+    now = inputs_of(context.spec, context.bench, with_test=context.unit.stage is Phase.DELIVER)
+    changed = [name for name, digest in now.items() if known.get(name, digest) != digest]
+    if changed:
+        raise DataError(
+            f"{' and '.join(changed)} changed since this job began, and what it found stands on the old content; "
+            "submit it again for the new one."
+        )
+
+
+def _evaluators(spec: JobSpec) -> Iterator[tuple[str, PluginRef]]:
+    yield "evaluator", spec.evaluator
+    if spec.audit.evaluator is not None:
+        yield "audit.evaluator", spec.audit.evaluator
