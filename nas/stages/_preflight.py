@@ -10,11 +10,8 @@ from nas.evaluators import waits
 from nas.ports import JobView
 from nas.resources import JsonObject, Phase, PreflightReport, UnitPlan
 from nas.spec import JobSpec
-<<<<<<< HEAD
 from nas.stages._dear_costs import Measured, expected_seconds, measure_some, notes_of
-=======
 from nas.stages._inputs import INPUTS, inputs_of
->>>>>>> cf276c0 (What a job stands on is read whole at preflight and compared whenever a unit begins)
 from nas.stages._survey import Survey
 from nas.stages._timing import passes_per_step, phase_seconds, steps_per_epoch, time_paths, time_scoring
 from nas.stages._trust import audits
