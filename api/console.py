@@ -94,20 +94,28 @@ def print_front(front: ParetoFront) -> None:
     _table(_console(), ("candidate", *keys, "architecture"), rows, title=f"Pareto front, {len(points)} points")
 
 
+_WHERE = {"space": "in the whole space", "near_front": "near the front", "audited": "among the audited networks"}
+
+
 def print_trust(report: TrustReport) -> None:
     """How far a ranking can be trusted: in words, then every ranker."""
     print(f"trust: {report.verdict}")
     print(f"held against {report.truth}; {report.audited} networks")
     if report.best:
         print(f"best trusted here: {report.best}")
+    for population in report.populations:
+        print(f"{_WHERE[population.name]}: {population.networks} networks of {population.rule}")
     for note in report.notes:
         print(f"note: {note}")
-    head = ("ranked by", "tau", "95 %", "sparse", "Spearman", "top decile", "given live FLOPs", "top k", "mean", "best")
+    taus = ("tau", "95 %", "near the front", "95 %", "sparse", "Spearman", "top decile", "given live FLOPs")
+    head = ("ranked by", *taus, "top k", "mean", "best")
     agreements = [
         (
             found.ranker,
             _number(found.kendall),
             _interval(found.interval),
+            _number(found.near_front.kendall if found.near_front else None),
+            _interval(found.near_front.interval if found.near_front else None),
             *map(_number, (found.sparse_kendall, found.spearman, found.kendall_top_decile, found.partial_kendall)),
             *((str(found.top.k), f"{found.top.mean:.4g}", f"{found.top.best:.4g}") if found.top else ("", "", "")),
         )

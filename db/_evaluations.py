@@ -13,7 +13,16 @@ from db._engine import chunks, incoming, upsert
 from db._fence import Held
 from db._models import Row, candidate_values, candidates, evaluations, jobs, measurements
 from nas.ports import Tally
-from nas.resources import Evaluation, EvaluationState, Fidelity, Measurement, Objective, Proposal, Settlement
+from nas.resources import (
+    AUDITED,
+    Evaluation,
+    EvaluationState,
+    Fidelity,
+    Measurement,
+    Objective,
+    Proposal,
+    Settlement,
+)
 from nas.spec import Level
 from searchspaces import MeasurementError, NotFound
 
@@ -53,7 +62,8 @@ def settle(held: Held, settlements: Sequence[Settlement], attempt: int) -> None:
     """End pending evaluations; those settled before stay as they are."""
     job_id, wanted = held.job.job_id, _by_number(held.job.job_id, settlements)
     found: dict[int, Row] = {}
-    columns = evaluations.c.number, evaluations.c.digest, evaluations.c.text, evaluations.c.level, evaluations.c.state
+    names = ("number", "digest", "text", "level", "state", "reason")
+    columns = [evaluations.c[name] for name in names]
     for numbers in chunks(list(wanted)):
         query = sa.select(*columns).where(evaluations.c.job_id == job_id, evaluations.c.number.in_(numbers))
         found |= {row.number: row for row in held.connection.execute(query)}
@@ -168,7 +178,10 @@ def _end(held: Held, ending: Sequence[tuple[Row, Settlement]], attempt: int) -> 
     if measured:
         held.connection.execute(sa.insert(measurements), measured)
     levels = {Objective.model_validate(objective).level for objective in job.objectives} - {"cost"} | {_PARTIAL}
-    spent = sum(row.level.partition(":")[0] in levels and _was_evaluated(settlement) for row, settlement in ending)
+    spent = sum(
+        row.level.partition(":")[0] in levels and row.reason != AUDITED and _was_evaluated(settlement)
+        for row, settlement in ending
+    )
     counted = {
         "num_commits": job.num_commits + len(ending),
         "spent_evaluations": jobs.c.spent_evaluations + spent,

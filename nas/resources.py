@@ -86,6 +86,10 @@ class Measurement(Resource):
     context: dict[str, str | int | float | bool] = Field(default_factory=dict)
 
 
+AUDITED = "audit"
+"""`Proposal.reason` of what the audit asks for. It is not counted as the search's."""
+
+
 class Proposal(Resource):
     """What a searcher asks for. `memo` is opaque JSON that comes back in history."""
 
@@ -148,6 +152,10 @@ class Objective(Resource):
     @property
     def key(self) -> str:
         return f"{self.metric}@{self.level}"
+
+    def loss(self, value: float) -> float:
+        """The value, signed so that less is better."""
+        return value if self.direction == "min" else -value
 
 
 class FrontPoint(Resource):
@@ -213,12 +221,21 @@ class TopNetworks(Resource):
     )
 
 
+class NearFront(Resource):
+    """Agreement of one ranker with really trained networks among those near the front."""
+
+    networks: int = Field(description="How many of the audited networks were drawn from there.")
+    kendall: float | None
+    interval: tuple[float, float] | None = Field(None, description="95 % bootstrap interval of kendall.")
+
+
 class Correlation(Resource):
-    """Agreement of one ranker with really trained networks (or a table)."""
+    """Agreement of one ranker with really trained networks (or a table), in the report's population."""
 
     ranker: str
     kendall: float | None
     interval: tuple[float, float] | None = Field(None, description="95 % bootstrap interval of kendall.")
+    near_front: NearFront | None = Field(None, description="The same among the networks near the front.")
     sparse_kendall: float | None = Field(None, description="kendall with true values rounded to 0.1 %.")
     spearman: float | None = None
     kendall_top_decile: float | None = Field(
@@ -226,8 +243,19 @@ class Correlation(Resource):
     )
     partial_kendall: float | None = Field(None, description="kendall given live-edge FLOPs: what is beyond them.")
     partial_interval: tuple[float, float] | None = Field(None, description="95 % interval of partial_kendall.")
-    top: TopNetworks | None = None
+    top: TopNetworks | None = Field(None, description="What its best are worth, among all audited networks.")
     is_free: bool = Field(False, description="A baseline that needs no training: a cost, or chance.")
+
+
+PopulationName = Literal["space", "near_front", "audited"]
+
+
+class Population(Resource):
+    """Of which architectures a figure is, and how many of them were audited."""
+
+    name: PopulationName = Field(description="audited: just those, as it is not known how they were drawn.")
+    networks: int = Field(description="How many of the audited networks were drawn from there.")
+    rule: str = Field(description="Which architectures these are, and how some were drawn.")
 
 
 class Comparison(Resource):
@@ -235,6 +263,9 @@ class Comparison(Resource):
 
     ranker: str
     baseline: str
+    population: PopulationName = Field("audited", description="Of which architectures.")
+    ranker_kendall: float | None = Field(None, description="kendall of the ranker there.")
+    baseline_kendall: float | None = Field(None, description="kendall of the baseline there.")
     difference: float = Field(description="kendall of the ranker less that of the baseline.")
     interval: tuple[float, float] | None = Field(None, description="95 % paired bootstrap interval of the difference.")
 
@@ -252,6 +283,9 @@ class Provenance(Resource):
 
     truth: str = Field(description="What the rankers are held against.")
     rule: str = Field(description="By which rule the networks were chosen.")
+    populations: dict[PopulationName, str] = Field(
+        default_factory=dict, description="Which architectures each population holds, and how some were drawn."
+    )
     context: dict[str, str | int | float | bool] = Field(
         default_factory=dict, description="Of the ranker's values: normalisation (bn), eval_batch, split, device ..."
     )
@@ -266,6 +300,9 @@ class TrustReport(Resource):
 
     audited: int = Field(description="Number of networks with a true value.")
     verdict: str = Field(description="In words: too few, better or worse than the free baselines.")
+    populations: tuple[Population, ...] = Field(
+        (), description="What the figures of `rankers` are of (the first), and what `near_front` is."
+    )
     truth: str = Field(description="What the rankers are held against.")
     rankers: tuple[Correlation, ...]
     comparisons: tuple[Comparison, ...] = Field((), description="With live-edge FLOPs, and the best free baseline.")

@@ -132,7 +132,7 @@ class Scoring(_Part):
 class Audit(_Part):
     """Really trained networks that say how far the ranking can be trusted. They never enter the front."""
 
-    networks: int = Field(30, ge=0, le=10_000, description="Half from the front, half stratified over cost.")
+    networks: int = Field(30, ge=0, le=10_000, description="Half near the front, half of the whole space.")
     evaluator: Ref | None = Field(
         None, description="What measures them, such as a table; none: each is trained alone, as `training` says."
     )

@@ -20,6 +20,39 @@ _EXACT = 1_000  # above, the bootstrap of tau is linearised: an exact one would 
 _MIN_TOP_DECILE = 100
 
 
+class Design(NamedTuple):
+    """How a sample came out of its population: at random, without replacement, from each of several strata.
+
+    A figure of the population weighs every pair of the sample by one over its chance of being drawn (Horvitz and
+    Thompson 1952, A Generalization of Sampling Without Replacement From a Finite Universe). With two or more drawn of
+    every stratum that is unbiased; pairs within a stratum of which one was drawn are not represented.
+
+    Attributes:
+        strata: the stratum of each sampled architecture, `n`; any integers.
+        sizes: how many architectures of the population that stratum holds, `n`.
+    """
+
+    strata: tuple[int, ...]
+    sizes: tuple[int, ...]
+
+    def weights(self) -> Floats:
+        """How many architectures of the population each stands for, `n`."""
+        _, stratum, counts = np.unique(self.strata, return_inverse=True, return_counts=True)
+        weights: Floats = np.array(self.sizes, dtype=float) / counts[stratum]
+        return weights
+
+    def pair_weights(self, rows: slice = slice(None)) -> Floats:
+        """One over the chance of each ordered pair, `rows x n`; 0 for an architecture with itself."""
+        size = np.array(self.sizes, dtype=float)
+        _, stratum, counts = np.unique(self.strata, return_inverse=True, return_counts=True)
+        drawn = counts[stratum].astype(float)
+        each = size / drawn
+        within = np.divide(size * (size - 1), drawn * (drawn - 1), out=np.zeros_like(each), where=drawn > 1)
+        weights: Floats = np.where(stratum[rows, None] == stratum, within[rows, None], each[rows, None] * each)
+        weights[np.arange(len(weights)), np.arange(len(size))[rows]] = 0.0
+        return weights
+
+
 class TopK(NamedTuple):
     """True values of the predicted top k: their mean, and the best of them."""
 
@@ -58,6 +91,7 @@ def agreement(
     given: npt.ArrayLike | None = None,
     k: int | None = None,
     bin_width: float = 0.001,
+    design: Design | None = None,
 ) -> Agreement:
     """All figures of this module for one ranker.
 
@@ -68,6 +102,8 @@ def agreement(
         given: another ranker, such as live-edge FLOPs, whose part is taken out in `partial_kendall`.
         k: without it a tenth of the architectures, at least 1 and at most 10.
         bin_width: of `sparse_kendall`; 0.001 for accuracies that are fractions.
+        design: how the architectures were drawn; the correlations, but for the top decile's, are then those of the
+            population. What the best are worth stays a figure of the architectures themselves.
 
     Raises:
         ValueError: lengths differ, or a value is not finite.
@@ -77,13 +113,13 @@ def agreement(
     best = _predicted_best(x, y, k, rng) if len(x) >= k else x[:0]
     return Agreement(
         num_architectures=len(x),
-        kendall=kendall(x, y),
-        interval=kendall_interval(x, y, rng=rng),
-        sparse_kendall=sparse_kendall(x, y, bin_width=bin_width),
-        spearman=spearman(x, y),
+        kendall=kendall(x, y, design=design),
+        interval=kendall_interval(x, y, rng=rng, design=design),
+        sparse_kendall=sparse_kendall(x, y, bin_width=bin_width, design=design),
+        spearman=spearman(x, y, design=design),
         kendall_top_decile=kendall_top_decile(x, y),
-        partial_kendall=None if given is None else partial_kendall(x, y, given),
-        partial_interval=None if given is None else partial_kendall_interval(x, y, given, rng=rng),
+        partial_kendall=None if given is None else partial_kendall(x, y, given, design=design),
+        partial_interval=None if given is None else partial_kendall_interval(x, y, given, rng=rng, design=design),
         k=k,
         top=TopK(float(best.mean()), float(best.max())) if len(best) else None,
         regret=float(x.max() - best.max()) if len(best) else None,
@@ -92,8 +128,10 @@ def agreement(
     )
 
 
-def kendall(truth: npt.ArrayLike, predicted: npt.ArrayLike) -> float | None:
+def kendall(truth: npt.ArrayLike, predicted: npt.ArrayLike, *, design: Design | None = None) -> float | None:
     """Kendall's tau-b, -1 to 1: concordant less discordant pairs, corrected for ties in either.
+
+    With a `design` it is that of the population which the architectures were drawn from.
 
     None for fewer than two architectures, or when all values of one side are equal.
 
@@ -103,6 +141,9 @@ def kendall(truth: npt.ArrayLike, predicted: npt.ArrayLike) -> float | None:
     x, y = _pair(truth, predicted)
     if not _varies(x, y):
         return None
+    if design is not None:
+        found = float(_resampled_taus(x, y, np.ones((1, len(x))), design)[0])
+        return None if math.isnan(found) else found
     from scipy.stats import kendalltau
 
     return float(kendalltau(x, y).statistic)
@@ -115,10 +156,13 @@ def kendall_interval(
     rng: Rng,
     level: float = 0.95,
     resamples: int = 1_000,
+    design: Design | None = None,
 ) -> tuple[float, float] | None:
-    """Percentile bootstrap interval of Kendall's tau-b over the architectures.
+    """Bootstrap interval of Kendall's tau-b over the architectures; of the population's with a `design`.
 
-    A resample weighs each architecture by how often it was drawn; a pair of two copies of one counts as a tie. Up to
+    A resample weighs each architecture by how often it was drawn; a pair of two copies of one counts as a tie. The
+    percentiles are those that a t distribution asks for, since those of a normal one are too narrow for small samples
+    (Hesterberg 2015, What Teachers Should Know About the Bootstrap, arXiv 1411.5279, expanded percentiles). Up to
     1,000 architectures tau-b is computed of every resample; above, its terms are linearised around the sample (the
     first term of Hoeffding's decomposition), whose error is of order 1/n.
 
@@ -130,7 +174,7 @@ def kendall_interval(
     x, y = _pair(truth, predicted)
     if len(x) < 3 or not _varies(x, y):
         return None
-    return _quantiles(_resampled_taus(x, y, _resamples(len(x), resamples, rng)), level)
+    return _quantiles(_resampled_taus(x, y, _resamples(len(x), resamples, rng), design), level, len(x))
 
 
 def kendall_difference_interval(
@@ -141,8 +185,9 @@ def kendall_difference_interval(
     rng: Rng,
     level: float = 0.95,
     resamples: int = 1_000,
+    design: Design | None = None,
 ) -> tuple[float, float] | None:
-    """Percentile bootstrap interval of tau-b(truth, first) - tau-b(truth, second), paired: equal resamples for both.
+    """Bootstrap interval of tau-b(truth, first) - tau-b(truth, second), paired: equal resamples for both.
 
     An interval that holds 0 says that the two rankers cannot be told apart on these architectures.
 
@@ -155,10 +200,13 @@ def kendall_difference_interval(
     if len(x) < 3 or not _varies(x, y) or not _varies(x, z):
         return None
     weights = _resamples(len(x), resamples, rng)
-    return _quantiles(_resampled_taus(x, y, weights) - _resampled_taus(x, z, weights), level)
+    difference = _resampled_taus(x, y, weights, design) - _resampled_taus(x, z, weights, design)
+    return _quantiles(difference, level, len(x))
 
 
-def partial_kendall(truth: npt.ArrayLike, predicted: npt.ArrayLike, given: npt.ArrayLike) -> float | None:
+def partial_kendall(
+    truth: npt.ArrayLike, predicted: npt.ArrayLike, given: npt.ArrayLike, *, design: Design | None = None
+) -> float | None:
     """Kendall's partial tau of truth and prediction given a third ranker: what the prediction adds to it.
 
     (t_xy - t_xz t_yz) / sqrt((1 - t_xz^2) (1 - t_yz^2)) with x the truth, y the prediction, z the given and t their
@@ -171,7 +219,7 @@ def partial_kendall(truth: npt.ArrayLike, predicted: npt.ArrayLike, given: npt.A
         ValueError: lengths differ, or a value is not finite.
     """
     (x, y), (_, z) = _pair(truth, predicted), _pair(truth, given)
-    taus = kendall(x, y), kendall(x, z), kendall(y, z)
+    taus = kendall(x, y, design=design), kendall(x, z, design=design), kendall(y, z, design=design)
     if taus[0] is None or taus[1] is None or taus[2] is None:
         return None
     found = float(_partial(*(np.array([tau]) for tau in taus))[0])
@@ -186,8 +234,9 @@ def partial_kendall_interval(
     rng: Rng,
     level: float = 0.95,
     resamples: int = 1_000,
+    design: Design | None = None,
 ) -> tuple[float, float] | None:
-    """Percentile bootstrap interval of `partial_kendall`, all three taus from equal resamples.
+    """Bootstrap interval of `partial_kendall`, all three taus from equal resamples.
 
     None where it is undefined, and for fewer than three architectures.
 
@@ -195,13 +244,16 @@ def partial_kendall_interval(
         ValueError: lengths differ, a value is not finite, or `level` is not between 0 and 1.
     """
     (x, y), (_, z) = _pair(truth, predicted), _pair(truth, given)
-    if len(x) < 3 or partial_kendall(x, y, z) is None:
+    if len(x) < 3 or partial_kendall(x, y, z, design=design) is None:
         return None
     weights = _resamples(len(x), resamples, rng)
-    return _quantiles(_partial(*(_resampled_taus(*pair, weights) for pair in ((x, y), (x, z), (y, z)))), level)
+    taus = (_resampled_taus(*pair, weights, design) for pair in ((x, y), (x, z), (y, z)))
+    return _quantiles(_partial(*taus), level, len(x))
 
 
-def sparse_kendall(truth: npt.ArrayLike, predicted: npt.ArrayLike, *, bin_width: float = 0.001) -> float | None:
+def sparse_kendall(
+    truth: npt.ArrayLike, predicted: npt.ArrayLike, *, bin_width: float = 0.001, design: Design | None = None
+) -> float | None:
     """Kendall's tau-b after rounding the true values to multiples of `bin_width`, so that small differences tie.
 
     0.001 is 0.1 % of an accuracy given as a fraction. Yu, Ranftl and Salzmann (2020), How to Train Your Super-Net,
@@ -213,11 +265,13 @@ def sparse_kendall(truth: npt.ArrayLike, predicted: npt.ArrayLike, *, bin_width:
     if not bin_width > 0:
         raise ValueError(f"bin_width is {bin_width}; give a positive one, such as 0.001.")
     x, y = _pair(truth, predicted)
-    return kendall(np.round(x / bin_width), y)
+    return kendall(np.round(x / bin_width), y, design=design)
 
 
-def spearman(truth: npt.ArrayLike, predicted: npt.ArrayLike) -> float | None:
+def spearman(truth: npt.ArrayLike, predicted: npt.ArrayLike, *, design: Design | None = None) -> float | None:
     """Spearman's rank correlation, -1 to 1; ties get their mean rank. None where `kendall` is.
+
+    With a `design` the ranks, and their correlation, are estimated for the population.
 
     Raises:
         ValueError: lengths differ, or a value is not finite.
@@ -225,9 +279,18 @@ def spearman(truth: npt.ArrayLike, predicted: npt.ArrayLike) -> float | None:
     x, y = _pair(truth, predicted)
     if not _varies(x, y):
         return None
-    from scipy.stats import rankdata
+    weights = np.ones(len(x)) if design is None else design.weights()
+    ranks = np.stack([_weighted_ranks(x, weights), _weighted_ranks(y, weights)])
+    covariance = np.cov(ranks, aweights=weights)
+    return float(covariance[0, 1] / np.sqrt(covariance[0, 0] * covariance[1, 1]))
 
-    return float(np.corrcoef(rankdata(x), rankdata(y))[0, 1])
+
+def _weighted_ranks(values: Floats, weights: Floats) -> Floats:
+    """Weight of what is smaller, and half the weight of what is equal, `n`."""
+    _, inverse = np.unique(values, return_inverse=True)
+    of_value = np.bincount(inverse, weights=weights)
+    ranks: Floats = (np.cumsum(of_value) - of_value / 2)[inverse]
+    return ranks
 
 
 def kendall_top_decile(truth: npt.ArrayLike, predicted: npt.ArrayLike) -> float | None:
@@ -343,9 +406,9 @@ def _resamples(n: int, resamples: int, rng: Rng) -> Floats:
     return rng.multinomial(n, np.full(n, 1 / n), size=resamples).astype(np.float64)
 
 
-def _resampled_taus(x: Floats, y: Floats, weights: Floats) -> Floats:
+def _resampled_taus(x: Floats, y: Floats, weights: Floats, design: Design | None = None) -> Floats:
     """tau-b of every resample, `resamples`; NaN, never shown, where a resample holds no pair that differs."""
-    concordance, pairs_x, pairs_y = _pair_sums(x, y, weights)
+    concordance, pairs_x, pairs_y = _pair_sums(x, y, weights, design)
     defined = (pairs_x > 0) & (pairs_y > 0)
     taus = np.full(len(weights), np.nan)
     taus[defined] = concordance[defined] / np.sqrt(pairs_x[defined] * pairs_y[defined])
@@ -353,46 +416,53 @@ def _resampled_taus(x: Floats, y: Floats, weights: Floats) -> Floats:
     return clipped
 
 
-def _quantiles(values: Floats, level: float) -> tuple[float, float] | None:
-    """The middle `level` of the values that are defined; None when none is."""
+def _quantiles(values: Floats, level: float, num_architectures: int) -> tuple[float, float] | None:
+    """The middle of the values that are defined, by the expanded percentiles for `level`; None when none is."""
     if not 0 < level < 1:
         raise ValueError(f"level is {level}; give a share between 0 and 1, such as 0.95.")
+    from scipy.special import ndtr, stdtrit
+
     defined = values[~np.isnan(values)]
     if len(defined) == 0:
         return None
-    low, high = np.quantile(defined, [(1 - level) / 2, (1 + level) / 2])
+    n = num_architectures
+    outside = float(ndtr(math.sqrt(n / (n - 1)) * stdtrit(n - 1, (1 - level) / 2)))
+    low, high = np.quantile(defined, [outside, 1 - outside])
     return float(low), float(high)
 
 
-def _pair_sums(x: Floats, y: Floats, weights: Floats) -> tuple[Floats, Floats, Floats]:
+def _pair_sums(x: Floats, y: Floats, weights: Floats, design: Design | None) -> tuple[Floats, Floats, Floats]:
     """Weighted sums over ordered pairs, `resamples` each: sign(dx) sign(dy), [dx != 0], [dy != 0]."""
     if len(x) > _EXACT:
         # sum_ij w_i w_j k_ij, for weights near 1, is sum_i (2 w_i - 1) sum_j k_ij up to the square of the deviations.
-        linear = 2 * weights - 1
-        return linear @ _concordance(x, y), linear @ _num_different(x), linear @ _num_different(y)
-    signs_x, signs_y = _signs(x, x).astype(float), _signs(y, y).astype(float)  # n x n
-    kernels = (signs_x * signs_y, signs_x**2, signs_y**2)
+        sums = (2 * weights - 1) @ _row_sums(x, y, design)  # resamples x 3
+        return sums[:, 0], sums[:, 1], sums[:, 2]
+    kernels = _kernels(x, y, slice(None), design)
     first, second, third = (np.einsum("bi,bi->b", weights @ kernel, weights) for kernel in kernels)
     return first, second, third
 
 
-def _concordance(x: Floats, y: Floats) -> Floats:
-    """For each architecture, concordant less discordant partners, `n`; in blocks, quadratic in time only."""
+def _row_sums(x: Floats, y: Floats, design: Design | None) -> Floats:
+    """For each architecture the sums of `_kernels` over its partners, `n x 3`; in blocks, quadratic in time only."""
     blocks = [slice(start, start + _EXACT) for start in range(0, len(x), _EXACT)]
-    return np.concatenate([(_signs(x[b], x) * _signs(y[b], y)).sum(axis=1, dtype=np.int32) for b in blocks]).astype(
-        float
+    return np.concatenate(
+        [np.stack([kernel.sum(axis=1) for kernel in _kernels(x, y, rows, design)], axis=1) for rows in blocks]
     )
+
+
+def _kernels(x: Floats, y: Floats, rows: slice, design: Design | None) -> tuple[Floats, Floats, Floats]:
+    """sign(dx) sign(dy), [dx != 0] and [dy != 0] of ordered pairs, `rows x n` each, by the weight of the pair."""
+    signs_x, signs_y = _signs(x[rows], x).astype(float), _signs(y[rows], y).astype(float)
+    kernels = (signs_x * signs_y, signs_x**2, signs_y**2)
+    if design is None:
+        return kernels
+    pairs = design.pair_weights(rows)
+    return pairs * kernels[0], pairs * kernels[1], pairs * kernels[2]
 
 
 def _signs(rows: Floats, columns: Floats) -> npt.NDArray[np.int8]:
     greater, less = rows[:, None] > columns[None, :], rows[:, None] < columns[None, :]
     return greater.view(np.int8) - less.view(np.int8)
-
-
-def _num_different(values: Floats) -> Floats:
-    """For each value, how many others differ from it, `n`."""
-    _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
-    return (len(values) - counts[inverse]).astype(float)
 
 
 def _pair(truth: npt.ArrayLike, predicted: npt.ArrayLike) -> tuple[Floats, Floats]:

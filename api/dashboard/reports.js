@@ -49,7 +49,7 @@ function satisfiable({ satisfiable: can, share_feasible: feasible }) {
 const SCALE = { width: 180, height: 18, pad: 6 };
 
 /** How far the ranking can be trusted: the verdict in words, every ranker's agreement, and what its best are worth. */
-export function trustReport({ audited, verdict, truth, rankers, comparisons, best, notes, provenance }) {
+export function trustReport({ audited, verdict, populations, truth, rankers, comparisons, best, notes, provenance }) {
   const isWorse = (comparisons ?? []).some(({ interval }) => interval?.[1] < 0);
   const worth = rankers.filter(({ top }) => top);
   return h(
@@ -57,14 +57,17 @@ export function trustReport({ audited, verdict, truth, rankers, comparisons, bes
     { class: "report" },
     h("p", { class: isWorse ? "verdict bad" : "verdict" }, verdict),
     h("p", { class: "fine" }, `Held against ${truth}; ${format.count(audited)} networks.${best ? ` Best trusted here: ${best}.` : ""}`),
-    rankers.length ? agreements(rankers) : null,
+    rankers.length ? agreements(rankers, populations ?? []) : null,
     worth.length ? worths(worth) : null,
     notes?.length ? h("ul", { class: "notes" }, notes.map((note) => h("li", {}, note))) : null,
     provenance ? origin(provenance) : null,
   );
 }
 
-function agreements(rankers) {
+const WHERE = { space: "in the whole space", near_front: "near the front", audited: "among the audited networks" };
+
+function agreements(rankers, populations) {
+  const [first, near] = populations;
   const lows = rankers.map(({ kendall, interval }) => interval?.[0] ?? kendall ?? 0);
   const low = Math.max(-1, Math.min(-0.2, ...lows));
   const cell = (value) => h("td", { class: "num" }, format.number(value));
@@ -77,13 +80,25 @@ function agreements(rankers) {
       cell(ranker.kendall),
       h("td", {}, whiskers(ranker, low)),
       between(ranker.interval),
+      near ? cell(ranker.near_front?.kendall) : null,
+      near ? between(ranker.near_front?.interval) : null,
       cell(ranker.partial_kendall),
       cell(ranker.sparse_kendall),
       cell(ranker.spearman),
       cell(ranker.kendall_top_decile),
     ),
   );
-  return table(["Ranked by", "Kendall tau", "", "95 % interval", "given live FLOPs", "to 0.1 %", "Spearman", "top decile"], rows);
+  const nearby = near ? [`tau near the front (${near.networks})`, "95 % interval"] : [];
+  const where = first ? `Kendall tau ${WHERE[first.name]} (${first.networks})` : "Kendall tau";
+  const heads = ["Ranked by", where, "", "95 % interval", ...nearby, "given live FLOPs", "to 0.1 %", "Spearman", "top decile"];
+  return h(
+    "div",
+    {},
+    table(heads, rows),
+    populations.map(({ name, networks, rule }) =>
+      h("p", { class: "fine" }, `${format.words(WHERE[name])}: ${format.count(networks)} networks of ${rule}.`),
+    ),
+  );
 }
 
 function worths(rankers) {

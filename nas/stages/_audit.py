@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from itertools import chain, zip_longest
 
 from nas.evaluators import REGISTRY as EVALUATORS
-from nas.evaluators import EvaluationContext, Evaluator, Request, waits, writable
+from nas.evaluators import EvaluationContext, Evaluator, Request, level_of, waits, writable
 from nas.ports import Control, JobView
+from nas.quantities import Constraint
 from nas.resources import (
+    AUDITED,
     Evaluation,
     EvaluationState,
     Fidelity,
@@ -20,7 +23,13 @@ from nas.resources import (
 )
 from nas.spec import JobSpec
 from nas.stages._context import UnitContext
-from nas.stages._trust import audit_level, audited, audits, trust_report
+from nas.stages._dear_costs import measure_front
+from nas.stages._drawing import Chosen, drawn_of, near_front, of_space
+from nas.stages._measuring import Measuring
+from nas.stages._trust import audit_level, audits, stratified_by, trust_report
+from nas.streams import stream
+from predictors.costs import Cost
+from searchspaces import Architecture, MeasurementError
 
 _PER_UNIT = 8
 _GROWTH = 1.5
@@ -55,32 +64,50 @@ def _is_waiting(context: UnitContext) -> bool:
 
 
 class AuditStage:
-    """Units of a few networks each, so that many workers share the training."""
+    """Units of a few networks each, so that many workers share the training.
+
+    Half of the networks are drawn near the front, half from the whole space; every unit holds some of both, so that an
+    audit that ends early has both as well. Where the search waits for others, nothing more is asked of them: all
+    networks are then drawn near the front.
+    """
 
     def plan(self, spec: JobSpec, view: JobView) -> list[UnitPlan]:
-        if not audits(spec):
+        if not audits(spec) or not spec.audit.networks:
             return []
-        chosen = audited(view.candidates(), view.job().objectives, spec)
-        known = {evaluation.proposal.digest for evaluation in view.settled(audit_level(spec))}
-        due = view.tally(audit_level(spec)).settled + sum(candidate.digest not in known for candidate in chosen)
-        chunks = [chosen[start : start + _PER_UNIT] for start in range(0, len(chosen), _PER_UNIT)]
-        return [
-            UnitPlan(key=f"audit-{number:04d}", payload={"texts": [c.text for c in chunk], "due": due})
-            for number, chunk in enumerate(chunks)
-        ]
+        wanted = spec.audit.networks
+        num_near = wanted if waits(spec.evaluator) else -(-wanted // 2)
+        near = near_front(view.candidates(), view.job().objectives, num_near, stream(spec.seed, "audit"))
+        parts = -(-wanted // _PER_UNIT)
+        shared = {
+            "near": [[chosen.text, chosen.digest, chosen.memo] for chosen in near],
+            "of_space": 0 if waits(spec.evaluator) else wanted - len(near),
+            "parts": parts,
+        }
+        return [UnitPlan(key=f"audit-{part:04d}", payload={**shared, "part": part}) for part in range(parts)]
 
     def run(self, context: UnitContext) -> JsonObject:
-        spec, space = context.spec, context.bench.space
-        evaluator, level = auditor(context), audit_level(spec)
+        spec, level = context.spec, audit_level(context.spec)
+        evaluator = auditor(context)
         resources = {} if spec.audit.evaluator else {"epochs": spec.audit.training.epochs}
-        fidelity = Fidelity(level=level, resources=resources)
-        texts: list[str] = context.unit.payload["texts"]
-        architectures = [space.parse(text) for text in texts]
+        near, others = _drawn(context)
+        chosen = _part(near, others, context.unit.payload)
+        unranked = _unranked(context, chosen)
         context.journal.propose(
-            [Proposal(text=a.text, digest=a.digest, fidelity=fidelity, reason="audit") for a in architectures]
+            [
+                Proposal(
+                    text=each.text,
+                    digest=each.digest,
+                    fidelity=Fidelity(level=level, resources=resources),
+                    reason=AUDITED,
+                    memo=each.memo,
+                )
+                for each in chosen
+            ]
         )
-        mine = {architecture.digest for architecture in architectures}
+        mine = {each.digest for each in chosen}
         pending = [e for e in context.journal.pending(level) if e.proposal.digest in mine]
+        self._give_up([e for e in pending if e.proposal.digest in unranked], context)
+        pending = [e for e in pending if e.proposal.digest not in unranked]
         at_once = max(1, len(pending)) if _is_waiting(context) else 1
         for start in range(0, len(pending), at_once):
             if context.must_leave():
@@ -91,19 +118,32 @@ class AuditStage:
         if context.must_leave():
             raise context.leave()
         audited_so_far = context.view.tally(level).finished
-        if self._is_to_report(context):
+        if self._is_to_report(context, [*near, *others]):
             context.journal.report(trust_report(context.view, spec))
         return {"audited": audited_so_far}
 
-    def _is_to_report(self, context: UnitContext) -> bool:
+    def _give_up(self, evaluations: Sequence[Evaluation], context: UnitContext) -> None:
+        """Settle those that there is nothing to hold against."""
+        error = f"{context.spec.evaluator.name} has no value for this network, so there is no ranking to check"
+        failed = EvaluationState.FAILED
+        context.journal.settle(
+            [Settlement(evaluation_id=e.evaluation_id, state=failed, error=error) for e in evaluations]
+        )
+
+    def _is_to_report(self, context: UnitContext, chosen: Sequence[Chosen]) -> bool:
         """Whether the trust report is due: the audit is over, or half as many again are known as in the last report.
 
         A report costs what all networks together cost, so one for every unit would cost their square. Whoever settles
         the last network sees all settled, so however many workers share the audit, one of them reports at its end.
         """
-        tally, last = context.view.tally(audit_level(context.spec)), context.journal.job().trust
-        is_over = tally.settled >= context.unit.payload["due"] or context.must_end() or context.out_of_time()
-        return is_over or last is None or tally.finished >= _GROWTH * last.audited
+        level, last = audit_level(context.spec), context.journal.job().trust
+        tally = context.view.tally(level)
+        if context.must_end() or context.out_of_time() or last is None or tally.finished >= _GROWTH * last.audited:
+            return True
+        if tally.settled < len(chosen):
+            return False
+        settled = {evaluation.proposal.digest for evaluation in context.view.settled(level)}
+        return settled.issuperset(each.digest for each in chosen)
 
     def _audit(self, context: UnitContext, evaluator: Evaluator, evaluations: Sequence[Evaluation]) -> None:
         """Measure these and settle each as it comes; what is left unanswered stays pending."""
@@ -142,3 +182,71 @@ class AuditStage:
         )
         data = {"digest": evaluation.proposal.digest, "done": done, "total": total, **values}
         context.journal.event("audit", data)
+
+
+def _drawn(context: UnitContext) -> tuple[list[Chosen], list[Chosen]]:
+    """The networks of the audit: those near the front, the best first, and those of the space; both in random order.
+
+    All units draw the same of the space. One that is near the front too stands there, as drawn from both.
+    """
+    payload, spec = context.unit.payload, context.spec
+    near = [Chosen(text, digest, drawn_of(memo)) for text, digest, memo in payload["near"]]
+    costs, bounds = context.bench.known_costs(), spec.bounds()
+    metric = stratified_by(spec, costs)
+    drawn = of_space(
+        context.bench.space,
+        payload["of_space"],
+        stream(spec.seed, "audit", "space"),
+        cost=None if metric is None else lambda architecture: costs[metric].measure(architecture).value,
+        holds=lambda architecture: _holds(architecture, costs, bounds),
+    )
+    of_both = {each.digest: each.drawn.space for each in drawn}
+    near = [each._replace(drawn=each.drawn._replace(space=of_both.get(each.digest))) for each in near]
+    others = [each for each in drawn if each.digest not in {known.digest for known in near}]
+    order = stream(spec.seed, "audit", "order").permutation(max(len(near), len(others)))
+    return [*near[:1], *(near[i] for i in order if 0 < i < len(near))], [others[i] for i in order if i < len(others)]
+
+
+def _part(near: Sequence[Chosen], others: Sequence[Chosen], payload: JsonObject) -> list[Chosen]:
+    """The networks of one unit: its part of both, in turn."""
+    part, parts = payload["part"], payload["parts"]
+    pairs = zip_longest(near[part::parts], others[part::parts])
+    return [each for each in chain.from_iterable(pairs) if each is not None]
+
+
+def _holds(architecture: Architecture, costs: Mapping[str, Cost], bounds: Sequence[Constraint]) -> bool:
+    """Whether an architecture is priced, and meets the bounds on costs that are known without measuring."""
+    try:
+        return not any(
+            bound.violation(costs[bound.metric].measure(architecture).value)
+            for bound in bounds
+            if bound.metric in costs
+        )
+    except MeasurementError:
+        return False
+
+
+def _unranked(context: UnitContext, chosen: Sequence[Chosen]) -> set[str]:
+    """Digests of those that the search has no value for. What was drawn from the space is measured now, as in it."""
+    fidelity = Fidelity(level=level_of(context.spec))
+    new = [each for each in chosen if each.drawn.near_front is None]
+    asked = [Proposal(text=e.text, digest=e.digest, fidelity=fidelity, reason=AUDITED, memo=e.memo) for e in new]
+    context.journal.propose(asked)
+    mine = {each.digest for each in new}
+    pending = [e for e in context.journal.pending(fidelity.level) if e.proposal.digest in mine]
+    should_stop = context.must_end if waits(context.spec.evaluator) else context.must_leave
+    if pending:
+        measuring = Measuring.of(context)
+        for settlement in measuring.settlements(pending, should_stop=should_stop):
+            context.journal.settle([settlement])
+        measure_front(context, measuring.pricing)
+    if context.must_leave():
+        raise context.leave()
+    return {digest for digest in mine if not _is_ranked(context, digest)}
+
+
+def _is_ranked(context: UnitContext, digest: str) -> bool:
+    """Whether all that the search ranks by is known of an architecture."""
+    evaluations = context.view.evaluations(digest)
+    known = {f"{m.metric}@{m.fidelity.level}" for evaluation in evaluations for m in evaluation.measurements}
+    return known.issuperset(objective.key for objective in context.job.objectives)

@@ -4,48 +4,25 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import TYPE_CHECKING
 
-from nas.evaluators import REGISTRY as EVALUATORS
-from nas.evaluators import (
-    EvaluationContext,
-    Outcome,
-    Request,
-    level_of,
-    needs_supernet,
-    waits,
-    writable,
-)
+from nas.evaluators import waits
 from nas.history import History
 from nas.pareto import Hypervolume, hypervolume_reference
 from nas.ports import Control, JobView
-from nas.resources import (
-    Evaluation,
-    EvaluationState,
-    Fidelity,
-    JsonObject,
-    Measurement,
-    Phase,
-    Settlement,
-    UnitPlan,
-)
+from nas.resources import AUDITED, Evaluation, EvaluationState, Fidelity, JsonObject, Phase, Settlement, UnitPlan
 from nas.searchers import make_searcher
 from nas.spec import JobSpec
 from nas.stages._dear_costs import measure_front
-from nas.stages._pricing import Price, Pricing
-from nas.stages._score import scores_of
+from nas.stages._measuring import Measuring
 from nas.streams import stream
 from searchspaces import InfeasibleSpace
 
 if TYPE_CHECKING:
-    from nas.evaluators import Evaluator
-    from nas.scoring import Scores
     from nas.searchers import Searcher
     from nas.stages._context import UnitContext
-    from searchspaces import Architecture
 
 _INFEASIBLE_PER_EVALUATION = 50
 _REFERENCE_SAMPLE = 32
@@ -65,7 +42,7 @@ class SearchStage:
         while reason is None:
             reason = search.turn() or search.why_ended()
         context.journal.event("log", {"level": "info", "message": f"search ended: {reason}"})
-        measure_front(context, search.pricing)
+        measure_front(context, search.measuring.pricing)
         if not context.journal.front_size():
             raise InfeasibleSpace(f"no architecture was found that could be measured and is feasible: {reason}.")
         return {"reason": reason, "evaluations": search.num_evaluated, "infeasible": search.num_infeasible}
@@ -78,10 +55,7 @@ class Search:
     context: UnitContext
     history: History
     searcher: Searcher
-    evaluator: Evaluator
-    pricing: Pricing
-    scores: Scores
-    fidelity: Fidelity
+    measuring: Measuring
     cursor: int = 0
     num_evaluated: int = 0
     num_infeasible: int = 0
@@ -91,19 +65,12 @@ class Search:
 
     @classmethod
     def begin(cls, context: UnitContext) -> Search:
-        spec, bench = context.spec, context.bench
-        objectives = context.job.objectives
-        if needs_supernet(spec.evaluator):
-            bench.supernet()  # weights that do not fit end the job, not every evaluation by itself
-        plugin, scores = EVALUATORS[spec.evaluator.name], scores_of(bench, context.view)
+        objectives, measuring = context.job.objectives, Measuring.of(context)
         search = cls(
             context=context,
             history=History(objectives),
-            searcher=make_searcher(spec.searcher, bench.space, objectives, scores),
-            evaluator=plugin(spec.evaluator.config, bench),
-            pricing=Pricing.of(context),
-            scores=scores,
-            fidelity=Fidelity(level=level_of(spec)),
+            searcher=make_searcher(context.spec.searcher, context.bench.space, objectives, measuring.scores),
+            measuring=measuring,
         )
         search.catch_up()
         return search
@@ -148,121 +115,56 @@ class Search:
         """What a searcher's fidelity is in this job: partial, or all that its evaluator gives."""
         if asked.level == "partial":
             return asked
-        return self.fidelity.model_copy(update={"resources": asked.resources})
+        return self.measuring.fidelity.model_copy(update={"resources": asked.resources})
 
     def take_up_pending(self) -> None:
         """Measure first what an earlier owner proposed and did not settle."""
-        pending = self.context.journal.pending(self.fidelity.level, "partial")
+        pending = self.context.journal.pending(self.measuring.fidelity.level, "partial")
         self.history.extend(pending, self.context.bench.space)
         for start in range(0, len(pending), self.context.spec.batch):
             self.measure(pending[start : start + self.context.spec.batch])
 
     def measure(self, evaluations: Sequence[Evaluation]) -> None:
-        """Price all, settle the infeasible ones, evaluate and settle the others."""
+        """Measure and settle all, at least once a second."""
         began = told = time.monotonic()
-        priced = {e.evaluation_id: self.pricing.price(e.proposal) for e in evaluations}
-        settlements = [
-            Settlement(
-                evaluation_id=key,
-                state=EvaluationState.FAILED if price.error else EvaluationState.INFEASIBLE,
-                measurements=price.measurements,
-                violation=price.violation,
-                error=price.error,
-            )
-            for key, price in priced.items()
-            if price.error or price.violation > 0
-        ]
-        feasible = [
-            e for e in evaluations if not priced[e.evaluation_id].error and not priced[e.evaluation_id].violation
-        ]
-        asked = {e.evaluation_id: e for e in feasible}
-        for outcome in self.outcomes(feasible):
-            settlements.append(self.settlement(outcome, priced[outcome.evaluation_id], asked[outcome.evaluation_id]))
+        num_before, settlements = self.num_evaluated, list[Settlement]()
+        for settlement in self.measuring.settlements(evaluations, should_stop=self.must_stop):
+            settlements.append(settlement)
             if time.monotonic() - told >= _SETTLE_SECONDS:
                 self.context.journal.settle(settlements)
                 settlements, told = [], time.monotonic()
                 self.catch_up()
                 self.tell()
         self.context.journal.settle(settlements)
-        if feasible:
-            each = (time.monotonic() - began) / len(feasible)
-            self.seconds_each = each if not self.seconds_each else 0.8 * self.seconds_each + 0.2 * each
         self.catch_up()
+        if self.num_evaluated > num_before:
+            each = (time.monotonic() - began) / (self.num_evaluated - num_before)
+            self.seconds_each = each if not self.seconds_each else 0.8 * self.seconds_each + 0.2 * each
         self.tell()
 
-    def outcomes(self, evaluations: Sequence[Evaluation]) -> Iterator[Outcome]:
-        """What the evaluator measures; what it leaves unanswered stays pending for whoever goes on."""
-        bench = self.context.bench
-        requests = [
-            Request(e.evaluation_id, bench.space.parse(e.proposal.text), e.proposal.fidelity, e.proposal.replicate)
-            for e in evaluations
-        ]
-        settings = EvaluationContext(
-            seed=self.context.spec.seed,
-            should_stop=self.must_stop_waiting if waits(self.context.spec.evaluator) else self.context.must_leave,
-            checkpoints=self.context.checkpoints,
-            exchange=self.context.exchange,
-        )
-        return map(writable, self.evaluator.evaluate(requests, settings)) if requests else iter(())
-
-    def must_stop_waiting(self) -> bool:
-        """Whether to wait no longer for what others measure: the unit must leave, or the search is to end."""
-        return self.context.must_end() or self.context.out_of_time()
-
-    def settlement(self, outcome: Outcome, price: Price, evaluation: Evaluation) -> Settlement:
-        """An outcome with its costs and proxies, held against the constraints on what was measured."""
-        scored = () if outcome.error else self.scored(self.context.bench.space.parse(evaluation.proposal.text))
-        measurements = (*price.measurements, *outcome.measurements, *scored)
-        wanted = self.needed_proxies - {m.metric for m in measurements}
-        error = outcome.error or (f"{', '.join(sorted(wanted))} is not defined for this network" if wanted else None)
-        wrong = {m.fidelity.level for m in outcome.measurements} - {"cost", "proxy", evaluation.proposal.fidelity.level}
-        if wrong:
-            error = f"asked for {evaluation.proposal.fidelity.level}, measured at {', '.join(sorted(wrong))}"
-        final = [m for m in outcome.measurements if m.fidelity.level != "partial"]  # bounds are on what is meant to be
-        violation = self.pricing.violation((*final, *scored))
-        state = EvaluationState.INFEASIBLE if violation > 0 else EvaluationState.FINISHED
-        return Settlement(
-            evaluation_id=outcome.evaluation_id,
-            state=EvaluationState.FAILED if error else state,
-            measurements=measurements,
-            violation=violation,
-            error=error,
-            seconds=outcome.seconds,
-        )
-
-    @cached_property
-    def needed_proxies(self) -> set[str]:
-        """Proxies that an objective or a constraint names: without them nothing is measured."""
-        spec = self.context.spec
-        named = {o.metric for o in self.history.objectives} | {bound.metric for bound in spec.bounds()}
-        return named & {ref.name for ref in spec.scoring.proxies}
-
-    def scored(self, architecture: Architecture) -> tuple[Measurement, ...]:
-        """What the job's proxies say of an architecture; one that is not defined says nothing."""
-        scoring = self.context.spec.scoring
-        context: dict[str, str | int | float | bool] = {"images": scoring.images, "reduced": scoring.reduced}
-        return tuple(
-            Measurement(metric=name, value=value, fidelity=Fidelity(level="proxy"), context=context)
-            for name, value in self.scores.proxy_scores(architecture).items()
-            if value is not None
-        )
+    def must_stop(self) -> bool:
+        """Whether the evaluator is to begin no more: the unit must leave, or others are not waited for any longer."""
+        if waits(self.context.spec.evaluator):
+            return self.context.must_end() or self.context.out_of_time()
+        return self.context.must_leave()
 
     # --- keeping up --------------------------------------------------------------------------------------------------
 
     def catch_up(self) -> None:
         """Append what was settled since, in the store's commit order."""
-        settled = self.context.journal.settled(self.fidelity.level, "partial", after=self.cursor)
+        settled = self.context.journal.settled(self.measuring.fidelity.level, "partial", after=self.cursor)
         self.history.extend(settled, self.context.bench.space)
         for evaluation in settled:
             self.cursor = evaluation.commit or self.cursor
             if evaluation.state is EvaluationState.FINISHED:
                 known = {m.metric: m.value for m in evaluation.measurements if m.fidelity.level == "proxy"}
-                self.scores.learn(self.context.bench.space.parse(evaluation.proposal.text), known)
+                self.measuring.scores.learn(self.context.bench.space.parse(evaluation.proposal.text), known)
             self.num_failed += evaluation.state is EvaluationState.FAILED
             only_priced = all(m.fidelity.level == "cost" for m in evaluation.measurements)
             infeasible = evaluation.state is EvaluationState.INFEASIBLE
             self.num_infeasible += infeasible
-            self.num_evaluated += not (infeasible and only_priced)
+            if evaluation.proposal.reason != AUDITED:  # what the audit adds is not the searcher's
+                self.num_evaluated += not (infeasible and only_priced)
 
     def tell(self) -> None:
         """Progress and events of the batch."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -13,7 +13,9 @@ from nas.ports import JobView
 from nas.resources import Candidate, JsonObject, Objective, Phase, Provenance, TrustReport
 from nas.scoring import FREE, free_costs
 from nas.spec import JobSpec, Level
+from nas.stages._drawing import drawn_of
 from nas.streams import stream
+from nas.trust import Drawn
 from nas.trust import trust_report as report_of
 from predictors.encoding import Columns, SpaceEncoder, every_block
 from predictors.ranking import rank_vote
@@ -49,34 +51,17 @@ def _truth_key(spec: JobSpec) -> str:
     return f"accuracy@{audit_level(spec)}"
 
 
-def audited(candidates: Sequence[Candidate], objectives: Sequence[Objective], spec: JobSpec) -> list[Candidate]:
-    """Which candidates are trained for real: half from the front, half stratified over the first cost."""
-    num_networks = spec.audit.networks
-    scored = [c for c in candidates if all(objective.key in c.values for objective in objectives)]
-    on_front = sorted((c for c in scored if c.on_front), key=lambda c: c.number)
-    rng = stream(spec.seed, "audit")
-    half = min(len(on_front), -(-num_networks // 2))
-    chosen = (
-        [on_front[i] for i in np.unique(np.linspace(0, len(on_front) - 1, half).round().astype(int))] if half else []
-    )
-    others = [c for c in scored if c.digest not in {kept.digest for kept in chosen}]
-    cost = _cost_key(objectives, spec)
-    by_cost = sorted(others, key=lambda c: (cost not in c.values, c.values.get(cost), c.number))
-    strata = np.array_split(np.arange(len(by_cost)), min(len(by_cost), num_networks - len(chosen)) or 1)
-    chosen += [by_cost[int(rng.choice(stratum))] for stratum in strata if len(stratum)] if by_cost else []
-    return chosen[:num_networks]
-
-
-def _cost_key(objectives: Sequence[Objective], spec: JobSpec) -> str:
-    """The cost that networks are stratified by; none known: the order of proposals."""
-    costs = [objective.key for objective in objectives if objective.level == "cost"]
-    return next(iter([*costs, *(f"{name}@cost" for name in free_costs(spec.space))]), "")
+def stratified_by(spec: JobSpec, known: Collection[str]) -> str | None:
+    """The cost that networks of the space are stratified by: the first objective that is one, else one on paper."""
+    return next((metric for metric in (*spec.objectives, *free_costs(spec.space)) if metric in known), None)
 
 
 def trust_report(view: JobView, spec: JobSpec) -> TrustReport:
     """What the networks that were trained for real so far say of everything that ranks the candidates."""
     truth_key, level = _truth_key(spec), level_of(spec)
     rows = [] if trains(spec) else view.candidates(having=truth_key)
+    asked = {e.proposal.digest: e.proposal for e in view.settled(audit_level(spec))} if rows else {}
+    drawn = [drawn_of(asked[c.digest].memo) if c.digest in asked else Drawn() for c in rows]
     examined = {
         **{o.key if o.direction == "max" else f"-{o.key}": o for o in view.job().objectives if o.level != "cost"},
         f"accuracy@{level}": Objective(metric="accuracy", level=level, direction="max"),
@@ -98,7 +83,8 @@ def trust_report(view: JobView, spec: JobSpec) -> TrustReport:
     rankers |= _fused(spec, rows, truth, {**costs, **{name.partition("@proxy")[0]: rankers[name] for name in rankers}})
     voters = [costs[name] for name in FREE[:1] if name in costs] + list(_proxies(rows).values())
     rankers |= {"vote": rank_vote(voters)} if len(voters) > 1 else {}
-    report = report_of(truth, rankers, free, seed=spec.seed, provenance=_provenance(view, spec, rows))
+    provenance = _provenance(view, spec, rows)
+    report = report_of(truth, rankers, free, seed=spec.seed, provenance=provenance, drawn=drawn)
     if not trains(spec):
         return report
     return report.model_copy(update={"verdict": "no ranking to check: the search trained its networks for real"})
@@ -146,7 +132,8 @@ def _fused(spec: JobSpec, rows: Sequence[Candidate], truth: Floats, known: Mappi
 
 def _provenance(view: JobView, spec: JobSpec, rows: Sequence[Candidate]) -> Provenance:
     job, level = view.job(), level_of(spec)
-    by, cost = spec.audit.evaluator, _cost_key(job.objectives, spec)
+    cost = stratified_by(spec, {*spec.costs, *free_costs(spec.space)})
+    by = spec.audit.evaluator
     trained = f"validation accuracy after {spec.audit.training.epochs} epochs of training alone"
     measured = [m for c in rows[:1] for e in view.evaluations(c.digest) for m in e.measurements]
     ranked = next((m for m in measured if m.fidelity.level == level), None)
@@ -154,8 +141,14 @@ def _provenance(view: JobView, spec: JobSpec, rows: Sequence[Candidate]) -> Prov
     spent = "".join(f", {name} {amount:g}" for name, amount in true.fidelity.resources.items()) if true else ""
     return Provenance(
         truth=f"accuracy as {by} measures it{spent}" if by else trained,
-        rule=f"at most {spec.audit.networks} of the candidates: half from the front, half stratified over "
-        f"{cost or 'nothing'}, seed {spec.seed}",
+        rule=f"at most {spec.audit.networks} networks: half from near the front, half from the whole space, "
+        f"seed {spec.seed}",
+        populations={
+            "space": "architectures of the space that meet the bounds on costs, drawn uniformly"
+            + (f" in strata of {cost}" if cost else ""),
+            "near_front": "the candidates of the best ranks, four times as many as were drawn: the best of them, and "
+            f"others in strata of {job.objectives[0].key}",
+        },
         context={**ranked.context, **ranked.fidelity.resources} if ranked else {},
         wall_seconds=job.spent.wall_seconds,
         passes={

@@ -49,7 +49,8 @@ def test_trust_is_worked_out_at_any_time(service: Running, audited: Job) -> None
     assert found.provenance is not None
     assert found.provenance.context == {"bn": "batch", "eval_batch": 359}
     assert found.provenance.passes["audit_epochs"] == NUM_NETWORKS * audited.spec["audit"]["training"]["epochs"]
-    assert "half from the front" in found.provenance.rule
+    assert "half from near the front, half from the whole space" in found.provenance.rule
+    assert [population.name for population in found.populations] == ["audited"]  # drawn as nobody knows
     assert service.store.job(audited.job_id).trust is None
 
 

@@ -22,6 +22,7 @@ from nas.resources import Evaluation, EvaluationState, Fidelity, Job, JobState
 from nas.spec import JobSpec
 from nas.stages import preflight, refuse_impossible
 from nas.workbench import Workbench
+from predictors.ranking import Design, kendall
 from searchspaces import SpecError
 from searchspaces.tables import REGISTRY as TABLES
 from tests.conftest import ROOT
@@ -168,10 +169,14 @@ def test_an_audit_by_the_table_says_what_short_trainings_are_worth(run: Callable
     audited = [e for e in found.evaluations() if e.proposal.fidelity.level == "full"]
     rows = [table.row(table.space.parse(e.proposal.text)) for e in audited]
     short, long = (table.measured["accuracy"][epochs].mean[rows] for epochs in (12.0, 200.0))
-    pairs = [(i, j) for i, j in itertools.combinations(range(len(rows)), 2)]
-    tau = np.mean([np.sign(short[i] - short[j]) * np.sign(long[i] - long[j]) for i, j in pairs])
+    of_space = [i for i, e in enumerate(audited) if "space" in e.proposal.memo]
+    assert [(p.name, p.networks) for p in job.trust.populations] == [("space", 4), ("near_front", 4)]
+    strata, sizes = zip(*(audited[i].proposal.memo["space"] for i in of_space), strict=True)
     ranker = next(found for found in job.trust.rankers if found.ranker == "accuracy@short")
-    assert ranker.kendall == pytest.approx(tau)
+    expected = kendall(long[of_space], short[of_space], design=Design(strata, sizes))
+    assert ranker.kendall == pytest.approx(expected)
+    assert ranker.near_front is not None
+    assert job.spent.evaluations == job.budget.evaluations  # what the audit adds is not the search's
     levels = {o.key for o in job.objectives}
     assert levels == {"accuracy@short"}
 

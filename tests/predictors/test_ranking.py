@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 import predictors.ranking
 from predictors.ranking import (
+    Design,
     agreement,
     kendall,
     kendall_difference_interval,
@@ -309,3 +310,45 @@ def test_published_relative_improvement() -> None:
     assert relative_improvement([97.23], [96.92]) == pytest.approx(0.0032, abs=5e-5)
     assert relative_improvement([], [1.0]) is None
     assert relative_improvement([1.0], [0.0, 0.0]) is None
+
+
+def test_a_stratified_sample_gives_the_figures_of_its_population_without_bias() -> None:
+    """Three strata of unlike sizes, two or three drawn of each; the plain figures of the sample are off by far more."""
+    rng = np.random.default_rng(0)
+    stratum = np.repeat([0, 1, 2], [6, 30, 84])
+    truth = stratum + rng.normal(size=120)
+    scores = np.where(stratum == 2, -truth, truth) + 0.3 * rng.normal(size=120)
+    whole, weighted, plain = kendall(truth, scores), [], []
+    spearmans = []
+    for _ in range(600):
+        rows = np.concatenate([rng.choice(np.flatnonzero(stratum == s), size=3, replace=False) for s in range(3)])
+        design = Design(tuple(stratum[rows].tolist()), tuple(np.bincount(stratum)[stratum[rows]].tolist()))
+        weighted.append(kendall(truth[rows], scores[rows], design=design))
+        plain.append(kendall(truth[rows], scores[rows]))
+        spearmans.append(spearman(truth[rows], scores[rows], design=design))
+    assert whole is not None
+    assert abs(np.mean(weighted) - whole) < 0.05 < abs(np.mean(plain) - whole)
+    assert abs(np.mean(spearmans) - (spearman(truth, scores) or 0)) < 0.1
+
+
+def test_a_design_that_drew_everything_changes_nothing() -> None:
+    rng = np.random.default_rng(1)
+    for n in (12, 1_100):  # above a thousand, sums are made in blocks
+        x, y = rng.integers(0, 9, size=(2, n)).astype(float)
+        everything = Design((0,) * n, (n,) * n)
+        assert kendall(x, y, design=everything) == pytest.approx(kendall(x, y))
+        assert spearman(x, y, design=everything) == pytest.approx(spearman(x, y))
+        assert partial_kendall(x, y, rng.random(n), design=everything) is not None
+    stratum = np.arange(1_100) % 7
+    unlike = Design(tuple(stratum.tolist()), tuple((200 * (stratum + 1)).tolist()))
+    whole, block = unlike.pair_weights(), unlike.pair_weights(slice(300, 310))
+    np.testing.assert_array_equal(whole[300:310], block)
+    assert not np.diagonal(whole).any()
+
+
+def test_one_of_a_stratum_stands_for_no_pair_within_it() -> None:
+    design = Design((0, 1, 1), (5, 4, 4))
+    np.testing.assert_allclose(design.pair_weights(), [[0, 10, 10], [10, 0, 6], [10, 6, 0]])
+    np.testing.assert_allclose(design.weights(), [5, 2, 2])
+    alone = Design((0, 1), (1, 1))
+    np.testing.assert_allclose(alone.pair_weights(), [[0, 1], [1, 0]])
