@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 from pydantic import BaseModel
 
 from nas.client import JobHandle
-from nas.resources import DatasetInfo, Job, JobState, ParetoFront, PluginInfo, PreflightReport, TableInfo, TrustReport
+from nas.reports import TrustReport
+from nas.resources import DatasetInfo, Job, JobState, ParetoFront, PluginInfo, PreflightReport, TableInfo
 from searchspaces import ConfigError, NASError, ServiceError, SpecError
 
 if TYPE_CHECKING:

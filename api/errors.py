@@ -16,7 +16,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
-from nas.resources import Resource
+from nas.reports import Resource
 from searchspaces import (
     BrokenPlugin,
     Cancelled,

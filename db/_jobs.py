@@ -13,6 +13,7 @@ from db._engine import store_time
 from db._ids import new_id, page_limit, token_of, values_of
 from db._models import Row, job_labels, jobs, units
 from db._states import STOPPED_BY_USER, WORKABLE, target_of
+from nas.reports import TrustReport
 from nas.resources import (
     Delivery,
     Job,
@@ -24,7 +25,6 @@ from nas.resources import (
     Progress,
     Spent,
     SupernetOrigin,
-    TrustReport,
     UnitState,
 )
 from nas.spec import Budget, JobSpec

@@ -12,6 +12,7 @@ from db import _candidates, _clock, _evaluations, _events, _front, _jobs
 from db._fence import Fence, Held
 from db._models import jobs
 from nas.ports import Control
+from nas.reports import TrustReport
 from nas.resources import (
     Candidate,
     Delivery,
@@ -25,7 +26,6 @@ from nas.resources import (
     Proposal,
     Settlement,
     SupernetOrigin,
-    TrustReport,
     Unit,
 )
 from nas.spec import Level

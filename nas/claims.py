@@ -6,7 +6,8 @@ from datetime import datetime
 
 from pydantic import Field
 
-from nas.resources import Fidelity, JsonObject, Resource
+from nas.reports import Resource
+from nas.resources import Fidelity, JsonObject
 from nas.spec import Level
 
 ContextValue = str | int | float | bool

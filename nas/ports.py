@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from nas.claims import Answer, Offer
+from nas.reports import TrustReport
 from nas.resources import (
     ArtifactInfo,
     Candidate,
@@ -24,7 +25,6 @@ from nas.resources import (
     Proposal,
     Settlement,
     SupernetOrigin,
-    TrustReport,
     Unit,
     UnitPlan,
 )

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from nas.resources import (
+from nas.reports import (
     Comparison,
     Correlation,
     NearFront,

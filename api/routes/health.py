@@ -11,7 +11,7 @@ from starlette.responses import Response
 from api.dependencies import READ, ServiceDep, StoreDep
 from api.metrics import CONTENT_TYPE
 from api.openapi import problems
-from nas.resources import Resource
+from nas.reports import Resource
 
 router = APIRouter(tags=["health"])
 

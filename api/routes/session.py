@@ -9,7 +9,7 @@ from api.dependencies import ServiceDep
 from api.errors import Refusal
 from api.openapi import problems
 from api.security import COOKIE, authenticated
-from nas.resources import Resource
+from nas.reports import Resource
 
 router = APIRouter(prefix="/v1/session", tags=["session"])
 

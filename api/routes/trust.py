@@ -6,7 +6,7 @@ from fastapi import APIRouter
 
 from api.dependencies import READ, JobId, StoreDep
 from api.openapi import problems
-from nas.resources import TrustReport
+from nas.reports import TrustReport
 from nas.spec import JobSpec
 
 router = APIRouter(prefix="/v1/jobs/{job_id}/trust", tags=["trust"])

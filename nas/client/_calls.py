@@ -14,6 +14,7 @@ import httpx
 from nas.claims import Answer, Claim
 from nas.client._answers import nothing, plain, reader
 from nas.paths import with_absolute_paths, with_absolute_settings
+from nas.reports import TrustReport
 from nas.resources import (
     ArtifactInfo,
     Candidate,
@@ -28,7 +29,6 @@ from nas.resources import (
     PluginInfo,
     PreflightReport,
     TableInfo,
-    TrustReport,
     Worker,
 )
 from nas.spec import ExportFormat, JobSpec

@@ -14,17 +14,8 @@ from nas.client._progress import ProgressDisplay
 from nas.client._saving import target
 from nas.client._tables import frame, plotly_figure
 from nas.client._transport import Transport
-from nas.resources import (
-    ArtifactInfo,
-    Candidate,
-    Delivery,
-    Event,
-    Export,
-    Job,
-    JobState,
-    ParetoFront,
-    TrustReport,
-)
+from nas.reports import TrustReport
+from nas.resources import ArtifactInfo, Candidate, Delivery, Event, Export, Job, JobState, ParetoFront
 from nas.spec import ExportFormat
 from searchspaces import NASError, ServiceError
 

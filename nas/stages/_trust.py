@@ -10,7 +10,8 @@ import numpy.typing as npt
 from nas.admission import can_train
 from nas.evaluators import level_of, needs_data
 from nas.ports import JobView
-from nas.resources import Candidate, JsonObject, Objective, Phase, Provenance, TrustReport
+from nas.reports import Provenance, TrustReport
+from nas.resources import Candidate, JsonObject, Objective, Phase
 from nas.scoring import FREE, free_costs
 from nas.spec import JobSpec, Level
 from nas.stages._drawing import drawn_of

@@ -10,7 +10,8 @@ from typer.testing import CliRunner
 
 from api.cli import app
 from nas.client import Client
-from nas.resources import EvaluationState, Fidelity, Job, Measurement, Proposal, Settlement, TrustReport
+from nas.reports import TrustReport
+from nas.resources import EvaluationState, Fidelity, Job, Measurement, Proposal, Settlement
 from searchspaces import REGISTRY as SPACES
 from tests.api.conftest import Running, measurement
 

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from db import Store
 from db._front import grow
+from nas.reports import TrustReport
 from nas.resources import (
     Candidate,
     CostRange,
@@ -28,7 +29,6 @@ from nas.resources import (
     Phase,
     PreflightReport,
     Settlement,
-    TrustReport,
 )
 from searchspaces import MeasurementError, NotFound, SpecError, UnwritableValue
 from tests.db.conftest import (

@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from nas.resources import Candidate, Provenance, TrustReport
+from nas.reports import Provenance, TrustReport
+from nas.resources import Candidate
 from nas.stages._trust import _proxies
 from nas.trust import ENOUGH, trust_report
 from predictors.costs import REGISTRY as COSTS
