@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from importlib.metadata import version
+from ipaddress import ip_network
 
 from fastapi import FastAPI
 
@@ -12,6 +13,7 @@ from api import errors, openapi, page
 from api.dependencies import Admit, Preflight, Refuse, Service
 from api.event_stream import EventStreams
 from api.metrics import Metrics
+from api.proxies import TrustedProxies
 from api.routes import ROUTERS
 from api.security import Guard, Tokens
 from api.settings import Settings
@@ -69,5 +71,6 @@ def create_app(
     page.install(app)
     openapi.install(app, settings)
     app.add_middleware(Guard, settings=settings)
+    app.add_middleware(TrustedProxies, networks=[ip_network(each, strict=False) for each in settings.trusted_proxies])
     app.add_middleware(Tracing, metrics=service.metrics)  # added last, so it is the outermost
     return app

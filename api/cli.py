@@ -24,8 +24,10 @@ from api.console import (
     print_preflight,
     print_tables,
     print_trust,
+    say,
 )
 from api.installation import check_installation, version
+from api.logs import log_to_terminal
 from api.options import (
     DEFAULT_PORT,
     AsJson,
@@ -75,7 +77,7 @@ def _root(
     context: typer.Context, show_version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False
 ) -> None:
     if show_version:
-        typer.echo(f"nas {version()}")
+        say(f"nas {version()}")
         raise typer.Exit
     check_installation()
 
@@ -97,10 +99,13 @@ def up(
 ) -> None:
     """Start the service: server, page and worker processes, until Ctrl-C."""
     serving = _server_part("api.serving")
+    log_to_terminal()
     given = {"host": host, "port": port, "folder": folder, "store": store}
     settings = _settings(**given, workers=workers, lease_seconds=lease_seconds)
     if not announce:
-        typer.echo(f"serving on {settings.address} (Ctrl-C ends it)" if settings.port else "serving on a free port")
+        public = f", for others on {settings.public_url}" if settings.public_url else ""
+        place = f"{settings.address}{public} (Ctrl-C ends it)" if settings.port else f"a free port{public}"
+        say(f"serving on {place}")
     serving.serve(settings, announce=announce or not settings.port, watch_parent=watch_parent)
 
 
@@ -120,6 +125,7 @@ def worker(
     watch_parent: WatchParent = False,
 ) -> None:
     """Start one more worker on a store, until Ctrl-C; work in progress is given back with its checkpoint."""
+    log_to_terminal()
     _server_part("api.worker").run_worker(
         store, folder, device=device, lease_seconds=lease_seconds, threads=threads, watch_parent=watch_parent
     )
@@ -140,17 +146,19 @@ def run(
     serving = _server_part("api.serving")
     settings = _settings(host=host, port=port, folder=folder, workers=workers)
     signal.signal(signal.SIGTERM, _leave)
+    log_to_terminal()
     try:
         with serving.running(settings) as url, Client(url, _own_token(settings)) as client:
             handle = _unfinished(client, wanted) or client.submit(wanted)
-            typer.echo(f"job {handle.job_id} ({handle.job.name}), page: {_page(client, handle)}")
+            page = _page(settings.public_url or url, handle)
+            say(f"job {handle.job_id} ({handle.job.name}), page: {page}")
             handle.wait()
-            print_outcome(handle, _page(client, handle))
+            print_outcome(handle, page)
             if not once:
-                typer.echo("still serving; Ctrl-C ends it, and the next run goes on with the same store.")
+                say("still serving; Ctrl-C ends it, and the next run goes on with the same store.")
                 threading.Event().wait()
     except KeyboardInterrupt:
-        typer.echo("ended; what was found is kept, and an unfinished job goes on with the next run.")
+        say("ended; what was found is kept, and an unfinished job goes on with the next run.")
         raise typer.Exit(130 if once else 0) from None
     if handle.state is not JobState.SUCCEEDED:
         raise typer.Exit(1)
@@ -176,11 +184,11 @@ def submit(
             return print_json(report) if as_json else print_preflight(report)
         handle = client.submit(spec)
         if not as_json:
-            typer.echo(f"job {handle.job_id} ({handle.job.name}), page: {_page(client, handle)}")
+            say(f"job {handle.job_id} ({handle.job.name}), page: {_page(client.url, handle)}")
         if watch:
             handle.wait(progress=not as_json)
             if not as_json:
-                print_outcome(handle, _page(client, handle))
+                print_outcome(handle, _page(client.url, handle))
         if as_json:
             print_json(handle.job)
         if watch and handle.state is not JobState.SUCCEEDED:
@@ -208,7 +216,7 @@ def show(job: JobRef, *, url: Url = None, token: Token = None, as_json: AsJson =
     """Show one job: state, progress, what it spent, trust, deliveries."""
     with _client(url, token) as client:
         handle = client.find_job(job)
-        print_json(handle.job) if as_json else print_job(handle.job, _page(client, handle))
+        print_json(handle.job) if as_json else print_job(handle.job, _page(client.url, handle))
 
 
 @app.command()
@@ -256,7 +264,7 @@ def export(
         found = client.find_job(job).candidate(candidate)
         where = output or Path(f"{found.digest}-{format}")
         saved = found.export(where, format=format, weights=weights, overwrite=overwrite)  # type: ignore[arg-type]
-    typer.echo(f"{found.digest} ({found.text}) is in {saved}")
+    say(f"{found.digest} ({found.text}) is in {saved}")
 
 
 def _verb(name: str, help: str) -> None:
@@ -264,7 +272,7 @@ def _verb(name: str, help: str) -> None:
         with _client(url, token) as client:
             handle = client.find_job(job)
             getattr(handle, name)()
-        print_json(handle.job) if as_json else typer.echo(f"job {handle.job_id} is {handle.state.value}")
+        print_json(handle.job) if as_json else say(f"job {handle.job_id} is {handle.state.value}")
 
     app.command(name, help=help)(act)
 
@@ -373,7 +381,7 @@ def plugins_check(
     for found in checks.find(reference):
         broken = checks.check(found, settings)
         is_broken = is_broken or broken is not None
-        typer.echo(f"{found.kind}:{found.plugin.name}: {'keeps the contract' if broken is None else broken}")
+        say(f"{found.kind}:{found.plugin.name}: {'keeps the contract' if broken is None else broken}", keep_lines=True)
     if is_broken:
         raise typer.Exit(1)
 
@@ -385,8 +393,8 @@ def _client(url: str | None, token: str | None) -> Client:
     return Client(url or f"http://127.0.0.1:{os.environ.get('NAS_PORT', DEFAULT_PORT)}", token)
 
 
-def _page(client: Client, handle: JobHandle) -> str:
-    return f"{client.url}/#/jobs/{handle.job_id}"
+def _page(url: str, handle: JobHandle) -> str:
+    return f"{url}/#/jobs/{handle.job_id}"
 
 
 def _unfinished(client: Client, spec: JobSpec) -> JobHandle | None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import BaseModel
 
 from nas.client import JobHandle
+from nas.plain import visible
 from nas.reports import TrustReport
 from nas.resources import DatasetInfo, Job, JobState, ParetoFront, PluginInfo, PreflightReport, TableInfo
 from searchspaces import ConfigError, NASError, ServiceError, SpecError
@@ -27,7 +28,22 @@ def print_json(value: BaseModel | Sequence[BaseModel] | dict[str, Any]) -> None:
         if isinstance(value, dict)
         else [item.model_dump(mode="json") for item in value]
     )
-    print(json.dumps(plain, indent=2, ensure_ascii=False))
+    document = json.dumps(plain, indent=2, ensure_ascii=False)
+    print("\n".join(_escaped(line) for line in document.split("\n")))
+
+
+def say(text: str, *, keep_lines: bool = False) -> None:
+    """One line on standard output, of names that may be anybody's; or the lines of a message of ours."""
+    print(_lines(text) if keep_lines else visible(text))
+
+
+def _lines(text: str) -> str:
+    return "\n".join(visible(line) for line in text.split("\n"))
+
+
+def _escaped(line: str) -> str:
+    """Within JSON: every other character that a terminal would obey."""
+    return "".join(c if visible(c) == c else json.dumps(c)[1:-1] for c in line) if visible(line) != line else line
 
 
 def print_error(error: NASError) -> None:
@@ -35,11 +51,12 @@ def print_error(error: NASError) -> None:
     console = _console(to_error=True)
     violations = error.violations if isinstance(error, SpecError | ConfigError | ServiceError) else ()
     if not violations:
-        console.print(f"error: {error}", style="red", markup=False, highlight=False, soft_wrap=True)
+        console.print(_lines(f"error: {error}"), style="red", markup=False, highlight=False, soft_wrap=True)
         return
     count = f"{len(violations)} violation" + ("s" if len(violations) > 1 else "")
     console.print(f"error: {count}", style="red", markup=False, highlight=False)
-    _table(console, ("field", "got", "expected"), ((v.field, v.value, v.allowed) for v in violations))
+    rows = ((v.field, v.value, v.allowed) for v in violations)
+    _table(console, ("field", "got", "expected"), rows, keep_lines=True)
 
 
 def print_jobs(jobs: Iterable[Job]) -> None:
@@ -100,14 +117,14 @@ _WHERE = {"space": "in the whole space", "near_front": "near the front", "audite
 
 def print_trust(report: TrustReport) -> None:
     """How far a ranking can be trusted: in words, then every ranker."""
-    print(f"trust: {report.verdict}")
-    print(f"held against {report.truth}; {report.audited} networks")
+    say(f"trust: {report.verdict}")
+    say(f"held against {report.truth}; {report.audited} networks")
     if report.best:
-        print(f"best trusted here: {report.best}")
+        say(f"best trusted here: {report.best}")
     for population in report.populations:
-        print(f"{_WHERE[population.name]}: {population.networks} networks of {population.rule}")
+        say(f"{_WHERE[population.name]}: {population.networks} networks of {population.rule}")
     for note in report.notes:
-        print(f"note: {note}")
+        say(f"note: {note}")
     taus = ("tau", "95 %", "near the front", "95 %", "sparse", "Spearman", "top decile", "given live FLOPs")
     head = ("ranked by", *taus, "top k", "mean", "best")
     agreements = [
@@ -143,13 +160,13 @@ def print_outcome(handle: JobHandle, page: str) -> None:
     """What a job that has ended came to."""
     job = handle.job
     if job.state is not JobState.SUCCEEDED:
-        print(f"job {job.job_id} ended {job.state.value}" + (f": {job.reason}" if job.reason else ""))
+        say(f"job {job.job_id} ended {job.state.value}" + (f": {job.reason}" if job.reason else ""))
     print_front(handle.pareto())
     for delivery in job.deliveries:
-        print(f"delivered {delivery.digest}: {_values(delivery.metrics)} ({', '.join(delivery.parity)})")
+        say(f"delivered {delivery.digest}: {_values(delivery.metrics)} ({', '.join(delivery.parity)})")
     if job.trust:
-        print(f"trust: {job.trust.verdict}")
-    print(f"page: {page}")
+        say(f"trust: {job.trust.verdict}")
+    say(f"page: {page}")
 
 
 def print_preflight(report: PreflightReport) -> None:
@@ -189,7 +206,7 @@ def print_datasets(datasets: Iterable[DatasetInfo]) -> None:
     _table(_console(), ("name", "format", "input", "classes", "samples", "state"), rows)
     for info in datasets:
         for note in info.notes:
-            print(f"{info.name}: {note}")
+            say(f"{info.name}: {note}")
 
 
 def print_tables(tables: Iterable[TableInfo]) -> None:
@@ -233,15 +250,24 @@ def _facts(rows: Sequence[tuple[str, str]]) -> None:
     width = max(len(name) for name, value in rows if value)
     for name, value in rows:
         if value:
-            print(f"{name:<{width}}  {value}")
+            say(f"{name:<{width}}  {value}")
 
 
-def _table(console: Console, head: Sequence[str], rows: Iterable[Sequence[str]], *, title: str | None = None) -> None:
+def _table(
+    console: Console,
+    head: Sequence[str],
+    rows: Iterable[Sequence[str]],
+    *,
+    title: str | None = None,
+    keep_lines: bool = False,
+) -> None:
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(*head, title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
+    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
+    for name in head:
+        table.add_column(Text(visible(name)))
     for row in rows:
-        table.add_row(*map(Text, row))
+        table.add_row(*(Text(_lines(cell) if keep_lines else visible(cell)) for cell in row))
     console.print(table)

@@ -82,7 +82,11 @@ class Guard:
     def __init__(self, app: ASGIApp, *, settings: Settings) -> None:
         self._app, self._body_bytes_max = app, settings.body_bytes_max
         self._any_host = "*" in settings.allowed_hosts
-        self._hosts = LOOPBACK_NAMES | {settings.host.strip("[]").lower()} | set(settings.allowed_hosts)
+        public = {str(urlsplit(settings.public_url).hostname)} if settings.public_url else set[str]()
+        self._hosts = LOOPBACK_NAMES | {settings.host.lower()} | set(settings.allowed_hosts) | public
+        # Loopback names are not among these: another port of this machine is another site, anybody's.
+        self._own_sites = set(settings.allowed_hosts) - {"*"} - LOOPBACK_NAMES
+        self._own_origins = {settings.public_url} if settings.public_url else set[str]()
 
     async def __call__(self, scope: ASGIScope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -93,7 +97,7 @@ class Guard:
         try:
             self._check_host(headers)
             if is_unsafe:
-                _check_origin(headers)
+                self._check_origin(headers)
                 _check_content_type(headers)
                 receive = await self._limited(headers, receive)
         except Refusal as refusal:
@@ -114,9 +118,36 @@ class Guard:
             raise Refusal(
                 421,
                 "HOST_NOT_ALLOWED",
-                f"the request is addressed to {shown}, which is not this service; set NAS_ALLOWED_HOSTS to allow it.",
+                f"the request is addressed to {shown}, which is not this service; "
+                "set NAS_ALLOWED_HOSTS to allow it, or NAS_PUBLIC_URL where a reverse proxy stands before the service.",
                 violations=[Violation("Host", repr(shown), ", ".join(sorted(self._hosts)))],
             )
+
+    def _check_origin(self, headers: Headers) -> None:
+        """A page may change things when it is this service's own: by its address here, or by one that is configured."""
+        origin = headers.get("origin")
+        is_foreign = headers.get("sec-fetch-site", "same-origin") not in ("same-origin", "none")
+        if origin is not None:
+            scheme, _, place = origin.partition("://")
+            is_own = _same_place(scheme, place, headers["host"]) or self._is_configured(origin, place)
+            is_foreign = is_foreign or scheme not in ("http", "https") or not is_own
+        if is_foreign:
+            allowed = ", ".join(["this host, " + headers["host"], *sorted(self._own_origins | self._own_sites)])
+            raise Refusal(
+                403,
+                "FOREIGN_ORIGIN",
+                "pages of other sites may not change anything here; where a reverse proxy stands before the service, "
+                "set NAS_PUBLIC_URL to the address that people open, or NAS_TRUSTED_PROXIES to the proxy's.",
+                violations=[Violation("Origin", repr(origin), f"{allowed}, or none")],
+            )
+
+    def _is_configured(self, origin: str, place: str) -> bool:
+        scheme = origin.partition("://")[0]
+        is_public = any(
+            public.partition("://")[0] == scheme and _same_place(scheme, place, public.partition("://")[2])
+            for public in self._own_origins
+        )
+        return is_public or _host_name(place) in self._own_sites
 
     async def _limited(self, headers: Headers, receive: Receive) -> Receive:
         """Read the whole body, which is small by rule, and hand it on as one message."""
@@ -208,21 +239,6 @@ def _host_name(host: str) -> str | None:
     except ValueError:
         return None
     return parts.hostname.rstrip(".") if parts.hostname and "@" not in host else None
-
-
-def _check_origin(headers: Headers) -> None:
-    origin = headers.get("origin")
-    is_foreign = headers.get("sec-fetch-site", "same-origin") not in ("same-origin", "none")
-    if origin is not None:
-        scheme, _, place = origin.partition("://")
-        is_foreign = is_foreign or scheme not in ("http", "https") or not _same_place(scheme, place, headers["host"])
-    if is_foreign:
-        raise Refusal(
-            403,
-            "FOREIGN_ORIGIN",
-            "pages of other sites may not change anything here.",
-            violations=[Violation("Origin", repr(origin), f"this host, {headers['host']}, or none")],
-        )
 
 
 def _same_place(scheme: str, origin: str, host: str) -> bool:

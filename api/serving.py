@@ -197,6 +197,7 @@ def _prepared(settings: Settings) -> Iterator[tuple[uvicorn.Server, socket.socke
                 app,
                 log_level="warning" if settings.log_level == "info" else settings.log_level,
                 access_log=False,
+                proxy_headers=False,  # NAS_TRUSTED_PROXIES says whom to believe; uvicorn believes all on this machine
                 timeout_graceful_shutdown=2,
             )
             yield uvicorn.Server(config), bound

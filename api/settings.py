@@ -6,6 +6,7 @@ import ipaddress
 import re
 from pathlib import Path
 from typing import Annotated, Literal
+from urllib.parse import urlsplit
 
 from pydantic import AliasChoices, BeforeValidator, Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
@@ -55,6 +56,18 @@ class Settings(BaseSettings):
         description="Host names, comma separated, that requests may address beside loopback and the bound one; "
         "* allows all, with tokens only.",
     )
+    public_url: str | None = Field(
+        None,
+        max_length=2000,
+        examples=["https://nas.example.com"],
+        description="Where people open the page when a reverse proxy stands before the service: its host is allowed, "
+        "and its page may change things.",
+    )
+    trusted_proxies: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_listed)] = Field(
+        (),
+        description="Addresses or networks, comma separated, of the reverse proxies whose X-Forwarded-Host, "
+        "X-Forwarded-Proto and X-Forwarded-For are believed.",
+    )
     embedded: bool = Field(True, description="One user's own machine: data sets may be added, and named by raw paths.")
     data: Path | None = Field(
         None,
@@ -77,6 +90,35 @@ class Settings(BaseSettings):
             if not scopes:
                 raise ValueError("at least one scope for every token: read, submit, worker or admin")
         return tokens
+
+    @field_validator("host")
+    @classmethod
+    def _host_bare(cls, host: str) -> str:
+        return host[1:-1] if host.startswith("[") and host.endswith("]") else host
+
+    @field_validator("public_url")
+    @classmethod
+    def _public_url_is_an_origin(cls, url: str | None) -> str | None:
+        if url is None or not url.strip():
+            return None
+        parts = urlsplit(url.strip().rstrip("/"))
+        try:
+            is_origin = parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port or 0) >= 0
+        except ValueError:  # a port that is none
+            is_origin = False
+        if not is_origin or parts.path or parts.query or parts.fragment or "@" in parts.netloc:
+            raise ValueError("scheme, host and port alone, such as https://nas.example.com:8443")
+        return f"{parts.scheme}://{parts.netloc.lower()}"
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _proxies_are_networks(cls, proxies: tuple[str, ...]) -> tuple[str, ...]:
+        for proxy in proxies:
+            try:
+                ipaddress.ip_network(proxy, strict=False)
+            except ValueError as error:
+                raise ValueError(f"addresses or networks such as 127.0.0.1, 10.0.0.0/8; {proxy!r} is none") from error
+        return proxies
 
     @field_validator("folder", "data")
     @classmethod
@@ -107,7 +149,7 @@ class Settings(BaseSettings):
         if self.host.lower() == "localhost":
             return True
         try:
-            return ipaddress.ip_address(self.host.strip("[]")).is_loopback
+            return ipaddress.ip_address(self.host).is_loopback
         except ValueError:
             return False
 
@@ -115,6 +157,11 @@ class Settings(BaseSettings):
     def is_open(self) -> bool:
         """Whether requests need no token."""
         return not self.tokens
+
+    @property
+    def page_url(self) -> str:
+        """Where people find the page."""
+        return self.public_url or self.address
 
     @property
     def address(self) -> str:

@@ -102,9 +102,12 @@ def page(
     if state is not None:
         query = query.where(jobs.c.state == state)
     if label is not None:
-        key, colon, value = label.partition(":")
-        fits = [job_labels.c.key == key, *([job_labels.c.value == value] if colon else [])]
-        query = query.where(jobs.c.job_id.in_(sa.select(job_labels.c.job_id).where(*fits)))
+        colons = [place for place, character in enumerate(label) if character == ":"]  # a key may hold one, too
+        named = [
+            sa.and_(job_labels.c.key == label[:place], job_labels.c.value == label[place + 1 :]) for place in colons
+        ]
+        fits = sa.or_(job_labels.c.key == label, *named)
+        query = query.where(jobs.c.job_id.in_(sa.select(job_labels.c.job_id).where(fits)))
     if page_token is not None:
         query = query.where(jobs.c.job_id < values_of(page_token, str)[0])
     limit = page_limit(page_size)

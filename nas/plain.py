@@ -6,12 +6,15 @@ SQLite, PostgreSQL and JSON each refuse something else, and only when it is writ
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import PurePath
 
 from searchspaces import Violation, shortened
 
 _DEEPEST = 64
+# Control characters, halves of pairs, and marks that turn the direction of what follows.
+_UNSEEN = re.compile("[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 _LARGEST = 2**63  # what a column of whole numbers holds
 
 
@@ -23,6 +26,14 @@ def unwritable(value: object, at: str = "") -> list[Violation]:
 def clean_text(text: str) -> str:
     r"""Text that can be kept: NUL and halves of characters are written as `\x00` and `\udc80`."""
     return text.replace("\0", r"\x00").encode(errors="backslashreplace").decode()
+
+
+def visible(text: str) -> str:
+    r"""Text for a terminal: what would move its cursor, colour it or turn its direction stands there as `\x1b`.
+
+    Names come from anybody; new lines are escaped too, so that nobody adds a line of his own.
+    """
+    return _UNSEEN.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
 
 
 def _faults(value: object, at: str, depth: int) -> Iterator[tuple[str, object, str]]:

@@ -36,7 +36,7 @@ def log_in(login: Login, service: ServiceDep, request: Request, response: Respon
     if scopes is None:
         raise Refusal(401, "UNAUTHENTICATED", "no token is known by that text.")
     if not service.tokens.is_open:
-        is_secure = request.url.scheme == "https"
+        is_secure = request.url.scheme == "https" or (service.settings.public_url or "").startswith("https:")
         response.set_cookie(COOKIE, login.token, httponly=True, samesite="strict", secure=is_secure)
     return Session(scopes=tuple(sorted(scopes)), open=service.tokens.is_open)
 

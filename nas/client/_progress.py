@@ -7,6 +7,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from nas.client._events import Message
+from nas.plain import visible
 from nas.resources import Job, JobState, ParetoFront, Phase
 
 if TYPE_CHECKING:
@@ -47,7 +48,12 @@ class ProgressDisplay:
         if self._bar is not None and self._task is not None:
             done = 1.0 if job.state is JobState.SUCCEEDED else job.progress.fraction
             self._bar.update(
-                self._task, completed=done, phase=_phase(job), counters=counters(job), best=self._best, left=_left(job)
+                self._task,
+                completed=done,
+                phase=_phase(job),
+                counters=visible(counters(job)),
+                best=visible(self._best),
+                left=_left(job),
             )
         elif self.shown:
             self._print_line()
@@ -107,7 +113,7 @@ class ProgressDisplay:
 
     def _say(self, line: str) -> None:
         if self._console:
-            self._console.print(line, markup=False, highlight=False, soft_wrap=True)
+            self._console.print(visible(line), markup=False, highlight=False, soft_wrap=True)
 
 
 def counters(job: Job) -> str:

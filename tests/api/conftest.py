@@ -129,7 +129,7 @@ def report(spec: JobSpec) -> PreflightReport:
 def serving(app: FastAPI) -> Iterator[str]:
     """Answer requests to `app` from a thread; yields the address."""
     bound = socket.create_server(("127.0.0.1", 0))
-    server = uvicorn.Server(uvicorn.Config(app, log_level="error", timeout_graceful_shutdown=3))
+    server = uvicorn.Server(uvicorn.Config(app, log_level="error", timeout_graceful_shutdown=3, proxy_headers=False))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [bound]})
     thread.start()
     try:

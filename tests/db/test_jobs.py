@@ -257,3 +257,12 @@ def test_events_are_paged_by_their_sequence(store: Store, worker_id: str) -> Non
     assert ([event.data["i"] for event in rest.items], rest.next_page_token) == ([3, 4], None)
     every = store.events(lease.job_id).items
     assert [event.sequence for event in every] == list(range(1, len(every) + 1))
+
+
+def test_labels_with_colons_are_found_by_key_and_by_key_and_value(store: Store) -> None:
+    job = new_job(store, labels={"a:b": "c:d", "plain": "x"})
+    new_job(store, labels={"a": "z"})
+    for label in ("a:b", "a:b:c:d", "plain", "plain:x"):
+        assert [found.job_id for found in store.jobs(label=label).items] == [job.job_id], label
+    for label in ("a:b:c", "a:c:d", "b", "plain:", ":x", ":"):
+        assert store.jobs(label=label).items == (), label
