@@ -21,6 +21,7 @@ from searchspaces._errors import DataError
 
 _DELIMITERS = (",", ";", "\t")
 _PACKED = {".gz": gzip.decompress, ".bz2": bz2.decompress, ".xz": lzma.decompress}
+_WIDE = (b"\xff\xfe", b"\xfe\xff")  # how UTF-16 begins
 _NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?")
 _WITH_COMMA = re.compile(r"[-+]?(\d+,\d*|,\d+)([eE][-+]?\d+)?")
 _IN_THOUSANDS = re.compile(r"[-+]?[1-9]\d{0,2},\d{3}")
@@ -79,8 +80,10 @@ def _text(file: Path, content: bytes) -> str:
         plain = unpack(content) if unpack else content
     except (OSError, EOFError, zlib.error, lzma.LZMAError, ValueError) as error:
         raise DataError(f"{file} cannot be read as a table: {error}; copy it again.") from error
+    if b"\0" in plain and plain[:2] not in _WIDE:
+        raise DataError(f"{file} is no UTF-8 text (it has NUL in it); save it as such.")
     try:
-        return plain.decode("utf-16" if plain[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig")
+        return plain.decode("utf-16" if plain[:2] in _WIDE else "utf-8-sig")
     except UnicodeDecodeError as error:
         raise DataError(f"{file} is no UTF-8 text ({error.reason} at byte {error.start}); save it as such.") from error
 

@@ -29,12 +29,14 @@ if TYPE_CHECKING:
     import networkx
 
 _EXAMPLE = {"depth": ["1", "2", "3"], "width": ["16", "32", "64"]}
-_OPTION = r"^[^=,]+$"
+_OPTION = r"^[^=,\x00-\x1f\x7f]+$"
 _LONGEST = 200
-OPTION_RULE = f"a text of 1 to {_LONGEST} characters without = and ,"
+OPTION_RULE = f"a text of 1 to {_LONGEST} printed characters without = and ,"
 
 
 def _text(value: object) -> object:
+    if value is None or isinstance(value, bool):
+        raise ValueError("a text: in quotes, since YAML reads true, yes, no and null as something else")
     return str(value) if isinstance(value, int | float) and not isinstance(value, bool) else value
 
 

@@ -74,7 +74,7 @@ def images_of(array: npt.NDArray[np.generic], what: str, *, layout: Layout = "au
     """
     if array.dtype != np.uint8:
         raise DataError(f"{what} is {array.dtype}; images are uint8 from 0 to 255, so convert it: {_converted(array)}.")
-    if array.ndim == 3:
+    if array.ndim == 3 and 0 not in array.shape[1:]:
         return np.ascontiguousarray(array[:, None])  # N x H x W -> N x 1 x H x W
     if array.ndim != 4 or 0 in array.shape[1:]:
         raise DataError(f"{what} has shape {array.shape}; give N x H x W, N x H x W x C or N x C x H x W.")
@@ -125,6 +125,8 @@ def labels_of(array: npt.NDArray[np.generic], what: str, *, num_images: int) -> 
         raise DataError(f"{what} is {array.dtype}; labels are whole numbers from 0, so number the classes: {way}.")
     if array.shape != (num_images,):
         raise DataError(f"{what} has shape {array.shape} for {num_images} images; give one label for each.")
+    if array.size and int(array.min()) < 0:
+        raise DataError(f"{what} has the label {array.min()}, outside 0 to the number of classes less 1: {gaps(array)}")
     if array.size and int(array.max()) >= _MOST_CLASSES:
         raise DataError(f"{what}: {gaps(array)}")
     return array.astype(np.int64)

@@ -70,6 +70,9 @@ def create(config: ImageFolderConfig) -> Dataset:
     class_names = [class_name(folder) for folder in sub_folders(folders["train"])]
     if not class_names:
         raise DataError(f"{folders['train']} has no sub-folders; put the images of each class in one of its own.")
+    only = sub_folders(folders["train"])[0]
+    if len(class_names) == 1 and sub_folders(only):
+        raise DataError(f"{folders['train']} holds one folder, so one class; if its folders are classes, give {only}.")
     notes: list[str] = []
     given = _given(root, folders, class_names, notes)
     size = _size(given, config, notes)

@@ -109,7 +109,6 @@ def _class_names(arrays: Arrays, labels: Sequence[np.ndarray]) -> tuple[str, ...
     if "class_names" in arrays.names:
         return arrays.texts("class_names")
     known = np.unique(np.concatenate(labels))
-    known = known[known >= 0]  # one below is told with its split
     absent = np.setdiff1d(np.arange(len(known)), known)
     if len(absent):
         raise DataError(f"{arrays.path}: class '{absent[0]}' has no training image: {gaps(known)}")

@@ -56,7 +56,9 @@ class Archive(Mapping[str, Array]):
         try:
             return np.asarray(self[name], dtype=np.float64)
         except (TypeError, ValueError) as error:
-            raise DataError(f"{self.file}: column {name!r} holds no numbers: {error}.") from error
+            wrong = next(((row, cell) for row, cell in enumerate(self[name].tolist(), 1) if not _is_float(cell)), None)
+            where = f"{wrong[1]!r} in row {wrong[0]}" if wrong else str(error)
+            raise DataError(f"{self.file}: column {name!r} holds no numbers: {where}.") from error
 
 
 def archive(name: str, path: str | None = None) -> Archive:
@@ -206,6 +208,10 @@ def decisions_of(path: str) -> list[Decision]:
     found: list[Decision] = []
     for name, texts in named.items():
         given = {text for text in texts if text}
+        if not given:
+            raise DataError(
+                f"{columns.file}: column {DECISION}{name} is empty in all rows; fill it in, or leave it out."
+            )
         wrong = next((text for text in (name, *sorted(given)) if not is_option(text)), None)
         if wrong is not None:
             raise DataError(f"{columns.file}: column {DECISION}{name} has {wrong!r}, where {OPTION_RULE} is expected.")
@@ -224,6 +230,14 @@ def texts_of(column: Array) -> list[str]:
     if column.dtype.kind == "f":
         return ["" if np.isnan(value) else _shortest(float(value)) for value in column]
     return [_decoded(value) for value in column.tolist()]
+
+
+def _is_float(cell: object) -> bool:
+    try:
+        float(cell)  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        return False
+    return True
 
 
 def _condition(

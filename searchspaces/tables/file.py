@@ -148,6 +148,8 @@ def _finite(columns: Archive, name: str) -> Floats:
         raise DataError(
             f"{columns.file}: column {name!r} is infinite in row {row}; leave it empty where it is unknown."
         )
+    if np.isnan(values).all():
+        raise DataError(f"{columns.file}: column {name!r} has no value in any row; fill it in, or leave it out.")
     return values
 
 

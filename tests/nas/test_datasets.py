@@ -124,6 +124,22 @@ def test_npz_takes_given_splits_as_they_are_and_names(tmp_path: Path) -> None:
         assert np.array_equal(split.labels, labels)
 
 
+def test_names_of_bytes_are_text_and_arrays_that_are_not_read_are_said(tmp_path: Path) -> None:
+    images, labels = arrays()
+    names = np.array([b"ant", b"b\xc3\xa4r", b"cow"])
+    dataset = REGISTRY["npz"](
+        saved(tmp_path / "a.npz", train_x=images, train_y=labels, class_names=names, weights=np.ones(3))
+    )
+    assert dataset.class_names == ("ant", "bär", "cow")
+    assert dataset.notes == ("arrays that were not read: weights",)
+
+
+def test_images_without_any_difference_are_said(tmp_path: Path) -> None:
+    images, labels = arrays()
+    (note,) = REGISTRY["npz"](saved(tmp_path / "a.npz", train_x=np.full_like(images, 7), train_y=labels)).notes
+    assert "of one plain colour" in note
+
+
 def test_the_digest_is_over_the_content_not_the_file(tmp_path: Path) -> None:
     images, labels = arrays()
     first = REGISTRY["npz"](saved(tmp_path / "a.npz", train_x=images, train_y=labels))
@@ -220,6 +236,26 @@ BAD_FILES: dict[str, tuple[Callable[[Path], dict[str, object]], str]] = {
     "no zip": (bare_array, "bare array; write train_x"),
     "pickled objects": (npz(train_x=np.array([{}] * 60, dtype=object)), "cannot be read .* nothing is unpickled"),
     "no labels": (npz(train_y=None), "has no array train_y; it has train_x"),
+    "floats of 255": (npz(train_x=np.full((60, 6, 8), 200.0)), r"is float64; .*x\.round\(\)"),
+    "values that are not finite": (npz(train_x=np.full((60, 6, 8), np.nan)), "replace what is not finite"),
+    "yes and no": (npz(train_x=np.zeros((60, 6, 8), dtype=bool)), r"is bool; .*x.astype\('uint8'\) \* 255"),
+    "16 bits": (npz(train_x=np.full((60, 6, 8), 60_000, dtype=np.uint16)), r"is uint16; .*\(x // 257\)"),
+    "signed": (npz(train_x=np.full((60, 6, 8), -3, dtype=np.int16)), "is int16; .* it runs from -3 to -3, so scale"),
+    "no pixels": (npz(train_x=np.zeros((60, 0, 8), dtype=np.uint8)), r"shape \(60, 0, 8\); give N x H x W"),
+    "labels that are ids": (
+        npz(train_y=10**9 + np.arange(60) % 3),
+        "labels 1000000000 to 1000000002, 3 different ones",
+    ),
+    "one label that is an id": (npz(train_y=np.where(np.arange(60) == 5, 10**8, np.arange(60) % 3)), "4 different"),
+    "labels from 1": (npz(train_y=1 + np.arange(60) % 3), "labels 1 to 3, 3 different ones; number the classes from 0"),
+    "labels of texts": (npz(train_y=np.array(["a", "b"] * 30)), r"is <U1; .*numpy.unique\(y, return_inverse=True\)"),
+    "one-hot labels": (npz(train_y=np.eye(3)[np.arange(60) % 3]), r"shape \(60, 3\) .*y\.argmax\(axis=1\)"),
+    "far below": (npz(train_y=np.arange(60) % 3 - 10**12), "has the label -1000000000000, outside 0 to"),
+    "two classes of one name": (npz(class_names=["a", "b", "a"]), "two classes called 'a'"),
+    "names in a square": (npz(class_names=[["a", "b", "c"]]), r"class_names .* has shape \(1, 3\); give a list"),
+    "names that are no text": (npz(class_names=np.array([b"\xff", b"b", b"c"])), "class_names .* is no UTF-8 text"),
+    "a split by another name": (npz(val_x=arrays()[0], val_y=arrays()[1]), "val_x looks like the valid split; call"),
+    "splits the other way round": (npz(train_x=None, X_train=arrays()[0]), "X_train looks like the train split; call"),
     "floats": (npz(train_x=np.zeros((60, 6, 8, 3))), r"train_x of .* is float64; .*\(x \* 255\).round\(\)"),
     "wide integers": (npz(train_x=np.zeros((60, 6, 8), dtype=int)), "is int64; images are uint8"),
     "flat images": (npz(train_x=np.zeros((60, 48), dtype=np.uint8)), r"shape \(60, 48\); give N x H x W"),

@@ -137,6 +137,10 @@ def only_leftovers(root: Path) -> None:
     (root / "eel" / ".DS_Store").write_bytes(b"x")
 
 
+def wrapped(root: Path) -> None:
+    classes(root / "images")
+
+
 def plain(root: Path) -> None:
     for name in ("cat", "dog"):
         (root / name).mkdir(parents=True)
@@ -155,6 +159,7 @@ REFUSED: dict[str, tuple[Callable[[Path], object], str]] = {
     "a dead link": (dead_link, "gone.png is a link to nothing"),
     "a class in other capitals": (other_capitals, "Cat is a class without training images; call it cat, as in train"),
     "a class of leftovers": (only_leftovers, "eel holds no image that can be read; add some or remove it"),
+    "a folder around all": (wrapped, "data holds one folder, so one class; if its folders are classes, give .*images"),
     "nothing to be seen": (plain, "are of one plain colour, .* set another background"),
 }
 

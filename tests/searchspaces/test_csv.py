@@ -11,7 +11,7 @@ import pytest
 
 from predictors.costs import REGISTRY as COSTS
 from searchspaces import REGISTRY as SPACES
-from searchspaces import DataError, read_sheet
+from searchspaces import ConfigError, DataError, read_sheet
 from searchspaces.tables import REGISTRY, Table
 
 HEADER = "decision.depth,decision.width,accuracy,cost.latency"
@@ -77,7 +77,12 @@ REFUSED = {
         "'0,5' in column 'accuracy' has a decimal comma, and '1.5' in column 'cost.x' a point",
     ),
     "percent signs": (PLAIN.replace("0.5", "50%"), "'accuracy' holds no numbers: .*50%"),
-    "an infinite value": (PLAIN.replace("0.5", "inf"), "'accuracy' (is infinite in row 1|holds no numbers)"),
+    "an infinite value": (PLAIN.replace("0.5", "inf"), "'accuracy' is infinite in row 1; leave it empty"),
+    "a metric without a value": ("decision.a,accuracy,m\n1,0.5,\n2,0.6,NA\n", "'m' has no value in any row"),
+    "a decision without an option": ("decision.a,decision.b,accuracy\n1,,0.5\n2,,0.6\n", "decision.b is empty in all"),
+    "a line break in an option": ('decision.a,accuracy\n"x\ny",0.5\nz,0.6\n', "decision.a has 'x.*printed characters"),
+    "thousands twice": (PLAIN.replace("3\n", '"3,000,000"\n'), "'cost.latency' holds no numbers: '3,000,000' in row 1"),
+    "NUL": (PLAIN.replace("3", "3\0"), "is no UTF-8 text .it has NUL"),
     "an open quote": (PLAIN.replace("0.8", '"0.8'), "line 5: unexpected end of data"),
     "a spreadsheet": (b"PK\x03\x04\xff\xfe\x00", "is no UTF-8 text"),
     "nothing": ("", "has no rows|names no decisions|no column"),
@@ -104,6 +109,12 @@ def test_an_option_may_be_called_anything_but_nothing(word: str, form: str, tmp_
         pd.DataFrame(columns).to_csv(path, index=False)
     space = REGISTRY["file"]({"path": str(path)}).space
     assert (space.size(), set(space.decisions[0].options)) == (4, {word, "batch"})
+
+
+@pytest.mark.parametrize("word", [True, False, None])
+def test_an_option_that_yaml_reads_as_something_else_is_to_be_quoted(word: object) -> None:
+    with pytest.raises(ConfigError, match=f"decisions.a.options.1: got {word}; expected a text: in quotes"):
+        SPACES["options"]({"decisions": {"a": ["x", word]}})
 
 
 @pytest.mark.parametrize("word", ["", "NA", "NaN", "null", "None"])
