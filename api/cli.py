@@ -364,10 +364,12 @@ def plugins_list(
 @plugins.command("check")
 def plugins_check(
     reference: Annotated[
-        str, typer.Argument(metavar="MODULE", help="A module with a PLUGIN, KIND:NAME, or a kind for all of it.")
+        str,
+        typer.Argument(metavar="MODULE", help="A module or FILE.py with a PLUGIN, KIND:NAME, or a kind for all of it."),
     ],
     *,
     config: Annotated[str, typer.Option(metavar="YAML", help="Settings to check it with: {path: data.npz}.")] = "{}",
+    kind: Annotated[str | None, typer.Option(help="Of a module's plug-in, where what makes it does not say.")] = None,
 ) -> None:
     """Run the contract of its kind on a plug-in, as the tests do, and say what it breaks."""
     try:
@@ -376,12 +378,16 @@ def plugins_check(
         raise typer.BadParameter(f"{config!r} is no YAML: {error}.") from error
     if not isinstance(settings, dict):
         raise typer.BadParameter(f"{config!r} is no mapping, such as {{path: data.npz}}.")
+    from nas.plugins import KINDS
+
+    if kind is not None and kind not in KINDS:
+        raise typer.BadParameter(f"{kind!r} is no kind; there are {', '.join(KINDS)}.")
     checks = _server_part("api.plugin_checks")
     is_broken = False
-    for found in checks.find(reference):
+    for found in checks.find(reference, kind):
         broken = checks.check(found, settings)
         is_broken = is_broken or broken is not None
-        say(f"{found.kind}:{found.plugin.name}: {'keeps the contract' if broken is None else broken}", keep_lines=True)
+        say(f"{found.kind}:{found.name}: {'keeps the contract' if broken is None else broken}", keep_lines=True)
     if is_broken:
         raise typer.Exit(1)
 

@@ -34,8 +34,9 @@ def raised_at(error: BaseException, *makers: object) -> str:
     found = own_line(error, *map(module_of, makers))
     if found is not None:
         return found
-    frames = list(traceback.walk_tb(error.__traceback__))
-    return f"{frames[-1][0].f_code.co_filename}:{frames[-1][1]}" if frames else "nowhere"
+    places = [(frame.f_code.co_filename, number) for frame, number in traceback.walk_tb(error.__traceback__)]
+    shown = [f"{file}:{number}" for file, number in places if not file.startswith("<frozen importlib")]
+    return shown[-1] if shown else "nowhere"
 
 
 def _is_of(name: str, own: str) -> bool:

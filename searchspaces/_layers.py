@@ -32,11 +32,12 @@ class StridedPointwise(nn.Conv2d):
     Left to itself, oneDNN gathers those pixels into a workspace that is too small where the input is channels_last and
     has fewer channels than a block (8 with AVX2, 16 with AVX-512), and its gradient of the weights writes past the end:
     wrong gradients, an endless loop, or an abort for "double free or corruption" some calls later (uxlfoundation/oneDNN
-    issue 6035; torch 2.13). Evaluated or exported it is an ordinary convolution.
+    issue 6035; torch 2.13). Evaluated, exported or traced it is an ordinary convolution.
     """
 
     def _conv_forward(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        if input.device.type != "cpu" or not torch.is_grad_enabled() or torch.compiler.is_compiling():
+        is_traced = torch.compiler.is_compiling() or isinstance(input, torch.fx.Proxy)
+        if is_traced or input.device.type != "cpu" or not torch.is_grad_enabled():
             whole: Tensor = super()._conv_forward(input, weight, bias)
             return whole
         down, right = self.stride

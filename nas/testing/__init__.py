@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from nas.testing._plugins import check_plugin as check_plugin
     from nas.testing._plugins import check_record as check_record
     from nas.testing._predictors import check_predictor as check_predictor
+    from nas.testing._predictors import quick_settings as quick_settings
     from nas.testing._recipes import check_recipe as check_recipe
     from nas.testing._searchers import check_searcher as check_searcher
     from nas.testing._spaces import check_space as check_space
@@ -38,6 +39,7 @@ _HOMES = {
     "check_space": "_spaces",
     "check_table": "_tables",
     "check_task": "_datasets",
+    "quick_settings": "_predictors",
     "small_bench": "_evaluators",
     "spaces_with": "_spaces",
 }
@@ -56,6 +58,7 @@ __all__ = [
     "check_space",
     "check_table",
     "check_task",
+    "quick_settings",
     "small_bench",
     "spaces_with",
 ]

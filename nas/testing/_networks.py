@@ -43,6 +43,19 @@ def check_networks(space: SearchSpace, drawn: Sequence[Architecture], *, seed: i
         check_hooks(network, x, architecture)
 
 
+def check_scores(space: SearchSpace, architecture: Architecture) -> None:
+    """Every proxy has a score of the space's networks, or says why its formula does not apply to them.
+
+    Raises:
+        ContractViolation: one fails.
+    """
+    from nas.testing._proxies import scored_together
+
+    for name, scored in scored_together(space, architecture).items():
+        promise = f"the proxy {name} can read a network of the space, or says why its formula does not apply"
+        _require(not scored.is_fault, promise, architecture, scored.error)
+
+
 def check_supernet(space: SearchSpace, drawn: Sequence[Architecture], *, seed: int = 0) -> None:
     """The supernet: a path, its extracted network and its one-hot mixture are one function; options own their weights.
 

@@ -35,6 +35,9 @@ def check_record(plugin: Plugin[object], kind: str) -> None:
     for what, text in (("description", plugin.description), ("source", plugin.source)):
         _require(bool(text.strip()) and "\n" not in text, f"{kind} {name} has a {what} of one line", text)
     _check_config(plugin, f"{kind} {name}")
+    _require(callable(plugin.create), f"{kind} {name}: create can be called", plugin.create)
+    for wrong in registry(kind).wrong_flags(plugin):
+        raise ContractViolation(f"{kind} {name} has the flags of its kind; {wrong}.")
     for flag, value in plugin.flags.items():
         plain = all(isinstance(item, str) for item in value) if isinstance(value, tuple) else True
         _require(plain and isinstance(value, bool | int | float | str | tuple), f"flag {flag} is plain", value)

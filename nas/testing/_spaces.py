@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from nas.testing._networks import check_networks, check_supernet
+from nas.testing._networks import check_networks, check_scores, check_supernet
 from searchspaces import (
     REGISTRY,
     Architecture,
@@ -18,6 +19,9 @@ from searchspaces import (
     NASError,
     SearchSpace,
 )
+
+if TYPE_CHECKING:
+    import networkx
 
 ENUMERABLE = 20_000
 """Spaces up to this size are walked whole."""
@@ -44,6 +48,7 @@ def check_space(space: SearchSpace, *, seed: int = 0, samples: int = 6) -> None:
         check_without_networks(space, drawn)
         return
     check_networks(space, drawn, seed=seed)
+    check_scores(space, space.extremes().largest)
     check_supernet(space, drawn, seed=seed)
 
 
@@ -176,17 +181,46 @@ def check_views(space: SearchSpace, drawn: Sequence[Architecture]) -> None:
     canonical = {space.canonical(architecture) for architecture in drawn}
     width = sum(len(decision.options) for decision in space.decisions)
     require(all(code.ndim == 1 and np.isfinite(code).all() for code in codes), "an encoding is a finite vector")
-    require(len({code.shape for code in codes}) == 1, "encodings have one length", width)
+    lengths = {len(code) for code in codes}
+    require(lengths == {width}, f"an encoding has a number for every option of every decision, {width}", lengths)
     together = space.encode_all([architecture.text for architecture in drawn])
     require(np.array_equal(together, np.stack(codes)), "many texts are encoded as each architecture alone", *drawn[:1])
     require(len({code.tobytes() for code in codes}) >= len(canonical), "encodings tell canonical forms apart")
     check_extremes(space, drawn)
     for architecture in drawn:
         graph = space.graph(architecture)
+        _check_graph(graph, architecture)
         require(networkx.is_directed_acyclic_graph(graph), "a graph has no cycle", architecture)
         drawn_edges = drawing(space, architecture)["edges"]
         forward = all(graph.nodes[s]["layer"] < graph.nodes[t]["layer"] for s, t in graph.edges())
         require(forward and len(drawn_edges) == graph.number_of_edges(), "edges lead to later layers", architecture)
+    _check_encodings(space, drawn)
+
+
+def _check_graph(graph: networkx.MultiDiGraph, architecture: Architecture) -> None:
+    """Nodes and edges say what they are; an edge with an option is that of a decision, as it was made."""
+    for node, data in graph.nodes(data=True):
+        require(
+            {"label", "layer"} <= data.keys(), "a node of a graph has a label and a layer", architecture, node, data
+        )
+    chosen = dict(architecture.options)
+    for source, target, data in graph.edges(data=True):
+        edge = f"{source} -> {target} with {data}"
+        has_all = {"option", "live", "decision"} <= data.keys()
+        require(has_all, "an edge of a graph has an option, a decision, and says if it is live", architecture, edge)
+        promise = "an edge's option is the one chosen of its decision, and empty where nothing is chosen"
+        require(not data["option"] or chosen.get(data["decision"]) == data["option"], promise, architecture, edge)
+
+
+def _check_encodings(space: SearchSpace, drawn: Sequence[Architecture]) -> None:
+    """Predictors and searchers can read the space: its ways are of decisions, all its encodings can be made."""
+    from predictors.encoding import SpaceEncoder, every_block
+
+    names = {decision.name for decision in space.decisions}
+    unknown = {name for way in space.ways() for name in way} - names
+    require(not unknown, "the ways through a space are made of its decisions", unknown)
+    encoded = SpaceEncoder(space, every_block(space))(drawn)
+    require(len(encoded.matrix()) == len(drawn), "every architecture can be encoded", len(drawn))
 
 
 def check_extremes(space: SearchSpace, drawn: Sequence[Architecture]) -> None:

@@ -83,8 +83,21 @@ def _trainability(before: Tensor, after: Tensor, probes: Tensor) -> float:
         raise ProxyUndefined(
             "a block hands every gradient on as it is: the published score is minus infinity, the network ranks last."
         )
-    shrinks = given.shape[2] // after.shape[2]
-    given = F.pixel_unshuffle(given, shrinks) if shrinks > 1 else given
+    given = _patches(given, after)
     left, right = (g.transpose(0, 1).flatten(1) for g in (given, probe))
     largest = float(torch.linalg.matrix_norm(left @ right.T / right.shape[1], 2))
     return 2.0 - largest - 1.0 / (largest + _SMALL)
+
+
+def _patches(given: Tensor, after: Tensor) -> Tensor:
+    """The gradient with each patch of pixels that became one as channels of that one; where `after` is smaller.
+
+    Sizes that do not divide have border patches that are cut off: what is missing there has no gradient.
+    """
+    (height, width), (rows, columns) = given.shape[2:], after.shape[2:]
+    if rows > height or columns > width:
+        raise ProxyUndefined("a block enlarges images; the formula knows blocks that keep or shrink them.")
+    shrinks = max(-(-height // rows), -(-width // columns))
+    if shrinks == 1:
+        return given
+    return F.pixel_unshuffle(F.pad(given, (0, columns * shrinks - width, 0, rows * shrinks - height)), shrinks)
