@@ -17,7 +17,7 @@ HOME = "searchspaces/_errors.py"
 EDGES = frozenset(
     {
         "api/plugin_checks.py::check",
-        "api/plugin_checks.py::find",
+        "api/plugin_checks.py::_module",
         "api/tracing.py::Tracing.__call__",
         "api/worker.py::WorkerLoop.do",
         "searchspaces/_registry.py::Registry.__getitem__",  # the edge of a file that somebody else wrote
