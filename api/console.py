@@ -110,6 +110,8 @@ def print_front(front: ParetoFront) -> None:
         for point in points
     ]
     _table(_console(), ("candidate", *keys, "architecture"), rows, title=f"Pareto front, {len(points)} points")
+    for key, number in front.left_out.items():
+        print(f"{number} values of {key} were measured in another context and are on no front; see the job's log")
 
 
 _WHERE = {"space": "in the whole space", "near_front": "near the front", "audited": "among the audited networks"}

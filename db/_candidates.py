@@ -8,6 +8,7 @@ from typing import NamedTuple
 import sqlalchemy as sa
 
 from db import _evaluations
+from db._contexts import kept
 from db._engine import chunks
 from db._front import values
 from db._ids import page_limit, token_of, values_of
@@ -110,7 +111,8 @@ def sample(connection: sa.Connection, job_id: str, limit: int) -> list[Candidate
 
 def front(connection: sa.Connection, job_id: str) -> ParetoFront:
     """The non-dominated feasible candidates, the best by the first objective first."""
-    row = connection.execute(sa.select(jobs.c.objectives).where(jobs.c.job_id == job_id)).first()
+    held = jobs.c.job_id, jobs.c.objectives, jobs.c.contexts
+    row = connection.execute(sa.select(*held).where(jobs.c.job_id == job_id)).first()
     if row is None:
         raise NotFound(f"no job {job_id!r}")
     objectives = tuple(Objective.model_validate(objective) for objective in row.objectives)
@@ -120,10 +122,20 @@ def front(connection: sa.Connection, job_id: str) -> ParetoFront:
         .select_from(front_members.join(candidates, joined))
         .where(front_members.c.job_id == job_id)
     )
-    rows = sorted(connection.execute(query), key=lambda member: (*member.losses, member.number))
-    found = values(connection, job_id, [member.digest for member in rows])
-    points = (FrontPoint(digest=m.digest, text=m.text, number=m.number, values=found.get(m.digest, {})) for m in rows)
-    return ParetoFront(job_id=job_id, objectives=objectives, points=tuple(points))
+    members = sorted(connection.execute(query), key=lambda member: (*member.losses, member.number))
+    found = values(connection, job_id, [member.digest for member in members])
+    points = (
+        FrontPoint(digest=m.digest, text=m.text, number=m.number, values=found.get(m.digest, {})) for m in members
+    )
+    contexts = kept(connection, row)
+    mine = {objective.key: contexts[objective.key] for objective in objectives if objective.key in contexts}
+    return ParetoFront(
+        job_id=job_id,
+        objectives=objectives,
+        points=tuple(points),
+        contexts={key: entry["context"] for key, entry in mine.items()},
+        left_out={key: entry["left_out"] for key, entry in mine.items() if entry["left_out"]},
+    )
 
 
 def _of_front(connection: sa.Connection, job_id: str, order: _Order) -> list[_Place]:

@@ -9,9 +9,11 @@ from typing import Any
 import sqlalchemy as sa
 
 from db import _front
+from db._contexts import JobContexts
 from db._engine import chunks, incoming, upsert
 from db._fence import Held
 from db._models import Row, candidate_values, candidates, evaluations, jobs, measurements
+from nas.contexts import key_of
 from nas.ports import Tally
 from nas.resources import (
     AUDITED,
@@ -193,6 +195,7 @@ def _write_candidates(held: Held, ending: Sequence[tuple[Row, Settlement]]) -> N
     job_id = held.job.job_id
     rows: dict[str, dict[str, Any]] = {}
     values: dict[tuple[str, str], float] = {}
+    contexts = JobContexts(held)
     for row, settlement in ending:
         flags = {"feasible": True, "finished": False}
         new = {"job_id": job_id, "digest": row.digest, "text": row.text, "number": row.number, **flags}
@@ -203,7 +206,9 @@ def _write_candidates(held: Held, ending: Sequence[tuple[Row, Settlement]]) -> N
         for m in settlement.measurements:
             if m.fidelity.level == _PARTIAL:
                 continue  # of several rungs; the evaluations keep them apart
-            values[row.digest, f"{m.metric}@{m.fidelity.level}"] = m.value
+            if contexts.admits(m):
+                values[row.digest, key_of(m)] = m.value
+    contexts.write()
     number = incoming(candidates.c.number)
     update = {
         "number": sa.case((number < candidates.c.number, number), else_=candidates.c.number),

@@ -84,6 +84,7 @@ jobs = sa.Table(
     sa.Column("clock_seconds", sa.Double),
     sa.Column("clock_since", UtcTime),
     sa.Column("plan", _JSON),
+    sa.Column("contexts", _JSON),
     sa.Index(None, "state", "job_id"),
 )
 

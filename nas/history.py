@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from nas.resources import Evaluation, EvaluationState, Fidelity, JsonObject, Objective
+from nas.contexts import Context, comparable, key_of
+from nas.resources import Evaluation, EvaluationState, Fidelity, JsonObject, Measurement, Objective
 from searchspaces import Architecture, SearchSpace
 
 _FULL = Fidelity(level="full")
@@ -67,6 +68,8 @@ class History:
         self._signs = np.array([1.0 if o.direction == "min" else -1.0 for o in self.objectives])
         self._losses = np.empty((64, len(self.objectives)))
         self._seen: dict[str, int] = {}
+        self._contexts: dict[str, Context] = {}
+        self._metrics = frozenset(objective.metric for objective in self.objectives)
         self._walk: tuple[SearchSpace, Iterator[Architecture], list[Architecture]] | None = None
 
     def __len__(self) -> int:
@@ -142,7 +145,19 @@ class History:
     def extend(self, evaluations: Iterable[Evaluation], space: SearchSpace) -> None:
         """Append evaluations as the store gives them."""
         for evaluation in evaluations:
-            self.add(record_of(evaluation, space, self.objectives))
+            self.add(record_of(self._compared(evaluation), space, self.objectives))
+
+    def _compared(self, evaluation: Evaluation) -> Evaluation:
+        """An evaluation without what cannot be compared with what was measured before: values of another context."""
+        like = [m for m in evaluation.measurements if m.metric not in self._metrics or self._is_like(m)]
+        if len(like) == len(evaluation.measurements):
+            return evaluation
+        return evaluation.model_copy(update={"measurements": tuple(like)})
+
+    def _is_like(self, measurement: Measurement) -> bool:
+        """Whether a value has the context of the first one of its metric and level."""
+        mine = comparable(measurement)
+        return self._contexts.setdefault(key_of(measurement), mine) == mine
 
 
 def record_of(evaluation: Evaluation, space: SearchSpace, objectives: Sequence[Objective]) -> Record:

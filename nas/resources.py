@@ -170,6 +170,12 @@ class ParetoFront(Resource):
     points: tuple[FrontPoint, ...]
     reference: dict[str, float] | None = None
     hypervolume: float | None = None
+    contexts: dict[str, dict[str, str | int | float | bool]] = Field(
+        default_factory=dict, description="Objective -> the context that all its values share, as far as it matters."
+    )
+    left_out: dict[str, int] = Field(
+        default_factory=dict, description="Objective -> values of other contexts, which are on no front."
+    )
 
 
 class Progress(Resource):

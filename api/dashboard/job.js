@@ -155,8 +155,8 @@ class JobPage {
 
   async readFront() {
     try {
-      const { points, hypervolume } = await rest.front(this.jobId, this.leaving.signal);
-      this.front = { size: points.length, hypervolume, points };
+      const { points, hypervolume, left_out: leftOut } = await rest.front(this.jobId, this.leaving.signal);
+      this.front = { size: points.length, hypervolume, points, leftOut };
       this.head.update(this.job, this.front);
       this.table.addKeys([...new Set(points.flatMap(({ values }) => Object.keys(values)))]);
     } catch (error) {

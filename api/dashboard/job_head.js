@@ -114,7 +114,10 @@ export class JobHead {
     const of = (done, total) => (total ? `${format.count(done)} / ${format.count(total)}` : format.count(done));
     const set = (title, text) => say(this.tiles.get(title).value, text);
     set("Evaluations", of(progress.evaluations_done, progress.evaluations_total || budget.evaluations));
-    set("Front", front ? `${format.count(front.size)} ${front.size === 1 ? "point" : "points"}` : "–");
+    const leftOut = Object.values(front?.leftOut ?? {}).reduce((sum, number) => sum + number, 0);
+    const others = leftOut ? `, ${format.count(leftOut)} left out` : "";
+    set("Front", front ? `${format.count(front.size)} ${front.size === 1 ? "point" : "points"}${others}` : "–");
+    this.tiles.get("Front").element.title = leftOut ? "Values measured in another context cannot be compared: see the log." : "";
     set("Hypervolume", front ? format.number(front.hypervolume) : "–");
     set("Epochs", of(progress.epochs_done, progress.epochs_total));
     set("Audited", of(progress.audited, progress.audits_total));

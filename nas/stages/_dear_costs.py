@@ -8,19 +8,20 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from nas.contexts import comparable, differences
 from nas.resources import EvaluationState, Fidelity, FrontPoint, JsonObject, Proposal, Settlement
 from nas.spec import JobSpec
+from nas.stages._pricing import Pricing, measurement_of
 from nas.streams import stream
-from predictors.costs import FEWEST, Reading
+from predictors.costs import FEWEST, Estimated, Reading
 from searchspaces import Architecture, MeasurementError
 
 if TYPE_CHECKING:
     from nas.stages._context import UnitContext
-    from nas.stages._pricing import Pricing
     from nas.workbench import Workbench
 
 MOST = 48
@@ -137,6 +138,40 @@ def _drawn(metric: str, spec: JobSpec, bench: Workbench) -> Iterator[Architectur
             yield architecture
 
 
+# --- on another device -----------------------------------------------------------------------------------------------
+
+
+def measure_here(context: UnitContext) -> None:
+    """Measure networks anew where preflight did so on another device than this worker's, and nothing else stands yet.
+
+    Values of two devices cannot be compared. Once a job has some of another than this one, its predictions go on, and
+    what would be measured here is of no use to it.
+    """
+    bench, contexts = context.bench, context.journal.front().contexts
+    for metric, cost in Pricing.of(context).predicted.items():
+        difference = _otherwise(metric, cost, context)
+        if not difference:
+            continue
+        first = contexts.get(f"{metric}@cost")
+        if first is not None and first == comparable(measurement_of(metric, cost.like)):
+            continue  # said when the front is measured
+        measured = _measured(metric, context.spec, bench)
+        if measured is not None and len(measured.networks) >= FEWEST:
+            bench.predict_cost(metric, measured.networks)
+        message = f"{metric} was measured at preflight otherwise than it is here ({difference}), so it is measured anew"
+        context.journal.event("log", {"level": "info", "message": message})
+
+
+def _otherwise(metric: str, cost: Estimated, context: UnitContext) -> str:
+    """In what a measurement here differs from those that predictions are made from; empty: in nothing that matters."""
+    try:
+        mine = measurement_of(metric, cost.cost.measure(context.bench.space.extremes().smallest))
+    except MeasurementError as error:
+        return str(error)
+    given = measurement_of(metric, cost.like)
+    return differences(comparable(given), comparable(mine))
+
+
 # --- the front -------------------------------------------------------------------------------------------------------
 
 
@@ -145,26 +180,34 @@ def measure_front(context: UnitContext, pricing: Pricing) -> None:
 
     A network that turns out dearer may leave the front and let others on, so it is looked at again after each round.
     """
-    if not pricing.predicted:
+    metrics = [metric for metric, cost in pricing.predicted.items() if _can_measure(metric, cost, context)]
+    if not metrics:
         return
     tried: set[str] = set()
     for _ in range(_ROUNDS):
-        left = [
-            p for p in context.journal.front().points if p.digest not in tried and _is_predicted(context, p, pricing)
-        ]
+        untried = [point for point in context.journal.front().points if point.digest not in tried]
+        left = [point for point in untried if _is_predicted(context, point, metrics)]
         if not left or len(tried) >= _MOST_ON_FRONT:
             break
         _measure(context, left[: _MOST_ON_FRONT - len(tried)], pricing)
         tried |= {point.digest for point in left}
-    still = sum(_is_predicted(context, point, pricing) for point in context.journal.front().points)
-    message = f"measured {', '.join(pricing.predicted)} of {len(tried)} networks that were on the front"
+    still = sum(_is_predicted(context, point, metrics) for point in context.journal.front().points)
+    message = f"measured {', '.join(metrics)} of {len(tried)} networks that were on the front"
     level = "warning" if still else "info"
     message += f"; of {still} on it they are still predicted" if still else ""
     if tried or still:
         context.journal.event("log", {"level": level, "message": message})
 
 
-def _is_predicted(context: UnitContext, point: FrontPoint, pricing: Pricing) -> bool:
+def _can_measure(metric: str, cost: Estimated, context: UnitContext) -> bool:
+    difference = _otherwise(metric, cost, context)
+    if difference:
+        message = f"{metric} stays predicted on the front: this worker cannot measure it like the others ({difference})"
+        context.journal.event("log", {"level": "warning", "message": message})
+    return not difference
+
+
+def _is_predicted(context: UnitContext, point: FrontPoint, metrics: Sequence[str]) -> bool:
     """Whether the newest value of a cost that could be measured is a prediction."""
     newest = {
         m.metric: m
@@ -172,7 +215,7 @@ def _is_predicted(context: UnitContext, point: FrontPoint, pricing: Pricing) -> 
         for m in e.measurements
         if m.fidelity.level == "cost"
     }
-    return any(newest[metric].context.get("predicted", False) for metric in pricing.predicted if metric in newest)
+    return any(newest[metric].context.get("predicted", False) for metric in metrics if metric in newest)
 
 
 def _measure(context: UnitContext, points: list[FrontPoint], pricing: Pricing) -> None:

@@ -39,9 +39,9 @@ class Pricing:
         return cls(context, context.bench.costs(context.bench.needed_costs()), context.spec.bounds())
 
     @property
-    def predicted(self) -> tuple[str, ...]:
+    def predicted(self) -> dict[str, Estimated]:
         """The costs that are predicted and could be measured."""
-        return tuple(metric for metric, cost in self.costs.items() if isinstance(cost, Estimated))
+        return {metric: cost for metric, cost in self.costs.items() if isinstance(cost, Estimated)}
 
     def price(self, proposal: Proposal, *, really: bool = False) -> Price:
         """The costs of a proposal; a cost that cannot be computed fails the evaluation with its reason.
@@ -54,17 +54,7 @@ class Pricing:
             readings = {metric: _reading(cost, architecture, really=really) for metric, cost in self.costs.items()}
         except MeasurementError as error:
             return Price(error=str(error))
-        measurements = tuple(
-            Measurement(
-                metric=metric,
-                value=reading.value,
-                unit=reading.unit,
-                std=reading.std,
-                fidelity=Fidelity(level="cost"),
-                context=dict(reading.context),
-            )
-            for metric, reading in readings.items()
-        )
+        measurements = tuple(measurement_of(metric, reading) for metric, reading in readings.items())
         if wrong := faults(measurements):
             return Price(error=wrong)
         return Price(measurements, self.violation(measurements))
@@ -73,6 +63,18 @@ class Pricing:
         """Summed relative violation of the constraints on these measurements; 0 when all hold."""
         values = {m.metric: m.value for m in measurements}
         return within_floats(sum(b.violation(values[b.metric]) for b in self.bounds if b.metric in values))
+
+
+def measurement_of(metric: str, reading: Reading) -> Measurement:
+    """A reading of a cost as the store keeps it."""
+    return Measurement(
+        metric=metric,
+        value=reading.value,
+        unit=reading.unit,
+        std=reading.std,
+        fidelity=Fidelity(level="cost"),
+        context=dict(reading.context),
+    )
 
 
 def _reading(cost: Cost, architecture: Architecture, *, really: bool) -> Reading:

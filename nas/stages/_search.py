@@ -15,7 +15,7 @@ from nas.ports import Control, JobView
 from nas.resources import AUDITED, Evaluation, EvaluationState, Fidelity, JsonObject, Phase, Settlement, UnitPlan
 from nas.searchers import make_searcher
 from nas.spec import JobSpec
-from nas.stages._dear_costs import measure_front
+from nas.stages._dear_costs import measure_front, measure_here
 from nas.stages._measuring import Measuring
 from nas.streams import stream
 from searchspaces import InfeasibleSpace
@@ -65,6 +65,7 @@ class Search:
 
     @classmethod
     def begin(cls, context: UnitContext) -> Search:
+        measure_here(context)
         objectives, measuring = context.job.objectives, Measuring.of(context)
         search = cls(
             context=context,

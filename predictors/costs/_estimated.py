@@ -22,7 +22,8 @@ def predicted(value: float, like: Reading, error: EstimateError) -> Reading:
 class Estimated(Cost):
     """A cost whose readings of some networks are given; the others are predicted from these.
 
-    Networks with equal live parts count as one. `really` measures, whatever is predicted, and remembers.
+    Networks with equal live parts count as one. `really` measures, whatever is predicted, and remembers. `like` is one
+    of the readings: in their unit and context is what is predicted.
 
     Args:
         cost: what measures.
@@ -40,11 +41,11 @@ class Estimated(Cost):
         self._known = {space.live(architecture): reading for architecture, reading in known.items()}
         self._estimator = Estimator(space, {a: reading.value for a, reading in self._known.items()})
         self.error = self._estimator.error
-        self._like = next(iter(self._known.values()))
+        self.like = next(iter(self._known.values()))
 
     def measure(self, architecture: Architecture) -> Reading:
         live = self.space.live(self.space.check(architecture))
-        return self._known.get(live) or predicted(self._estimator(live), self._like, self.error)
+        return self._known.get(live) or predicted(self._estimator(live), self.like, self.error)
 
     def really(self, architecture: Architecture) -> Reading:
         """The cost, measured.

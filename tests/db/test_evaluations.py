@@ -258,6 +258,58 @@ def test_a_member_found_infeasible_leaves_the_front_for_good(store: Store, worke
     assert [c.digest for c in store.candidates(lease.job_id, feasible=False).items] == [digests[0]]
 
 
+def timed(evaluation_id: str, accuracy: float, params: float, **context: str | int) -> Settlement:
+    """A settlement whose price was measured in a context."""
+    price, quality = measured(accuracy, params)
+    price = price.model_copy(update={"context": {"device": "cpu", "threads": 1, **context}})
+    return Settlement(
+        evaluation_id=evaluation_id, state=EvaluationState.FINISHED, measurements=(price, quality), seconds=0.5
+    )
+
+
+def test_a_front_holds_values_of_one_context_and_says_how_many_others_there_are(store: Store, worker_id: str) -> None:
+    lease = searching(store, worker_id)
+    first, second, third, fourth = lease.journal.propose([proposal(i) for i in range(4)])
+    lease.journal.settle([timed(first.evaluation_id, 0.5, 5.0), timed(second.evaluation_id, 0.9, 1.0, device="cuda")])
+    lease.journal.settle(
+        [timed(third.evaluation_id, 0.8, 9.0, code="2"), timed(fourth.evaluation_id, 0.9, 1, threads=2)]
+    )
+    front = lease.journal.front()
+    assert [point.digest for point in front.points] == [third.proposal.digest, first.proposal.digest]
+    assert front.contexts["params@cost"] == {"device": "cpu", "threads": 1}
+    assert front.left_out == {"params@cost": 2}
+    other = store.candidate(lease.job_id, second.proposal.digest)
+    assert (other.on_front, other.values) == (False, {"accuracy@supernet": 0.9})
+    assert [m.context.get("device") for m in other.evaluations[0].measurements] == ["cuda", None]
+    said = [event.data["message"] for event in store.events(lease.job_id, types=["log"]).items]
+    assert [message for message in said if "otherwise" in message] == [
+        "params@cost was measured otherwise than before (device cpu, here cuda): such values are kept with their "
+        "evaluations, but on no front, since they cannot be compared"
+    ]
+
+
+def test_a_member_measured_again_in_another_context_keeps_its_value(store: Store, worker_id: str) -> None:
+    lease = searching(store, worker_id)
+    (first,) = lease.journal.propose([proposal(0)])
+    lease.journal.settle([timed(first.evaluation_id, 0.5, 5.0)])
+    (again,) = lease.journal.propose([proposal(0, replicate=1)])
+    lease.journal.settle([timed(again.evaluation_id, 0.6, 1.0, device="cuda")])
+    (point,) = lease.journal.front().points
+    assert point.values == {"accuracy@supernet": 0.6, "params@cost": 5.0}
+
+
+def test_a_job_from_before_contexts_were_kept_has_those_of_its_first_values(store: Store, worker_id: str) -> None:
+    lease = searching(store, worker_id)
+    first, second = lease.journal.propose([proposal(0), proposal(1)])
+    lease.journal.settle([timed(first.evaluation_id, 0.5, 5.0)])
+    with store._database.write() as connection:
+        connection.execute(sa.text("UPDATE jobs SET contexts = NULL"))
+    assert lease.journal.front().contexts["params@cost"] == {"device": "cpu", "threads": 1}
+    lease.journal.settle([timed(second.evaluation_id, 0.9, 1.0, device="cuda")])
+    assert [point.digest for point in lease.journal.front().points] == [first.proposal.digest]
+    assert lease.journal.front().left_out == {"params@cost": 1}
+
+
 @given(
     st.lists(st.tuples(*[st.integers(0, 6).map(float)] * 3), max_size=40),
     st.integers(1, 10),

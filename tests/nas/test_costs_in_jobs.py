@@ -142,6 +142,7 @@ class Slow(Cost):
     """A cost as a device would have it: mostly FLOPs, and something of each network's own; counts its calls."""
 
     asked: ClassVar[list[str]] = []
+    moves_after: ClassVar[int | None] = None
 
     def __init__(self, config: Config, space: SearchSpace, device: str) -> None:
         self.space = space
@@ -149,7 +150,10 @@ class Slow(Cost):
     def measure(self, architecture: Architecture) -> Reading:
         self.asked.append(architecture.text)
         own = 1 + 0.3 * (int(self.space.live(architecture).digest, 16) % 100) / 100
-        return Reading(own * (1 + self.space.counts(architecture, live=True).flops / 1e7), "ms", 0.1, {"device": "cpu"})
+        device = "cuda" if self.moves_after is not None and len(self.asked) > self.moves_after else "cpu"
+        return Reading(
+            own * (1 + self.space.counts(architecture, live=True).flops / 1e7), "ms", 0.1, {"device": device}
+        )
 
 
 SLOW = Plugin("slow_ms", "As a device would have it", "this test", Slow, flags={"unit": "ms", "measured": True})
@@ -190,12 +194,44 @@ def test_the_front_is_measured_where_a_search_could_not_measure_all_it_proposed(
     assert len(predicted) > 40
     assert {m.context["error"] for m in predicted} == {cost.predicted.error}
     again = [e for e in evaluations if e.proposal.fidelity.level == "cost"]
-    assert len(slow) <= FEWEST + len(again)
+    assert len(slow) <= FEWEST + len(again) + 2  # whether this is the device of preflight is tried twice
     truth = Slow(Config(), TABLES["nasbench201"]().space, "cpu")
     points = found.store.front(found.job_id).points
     assert points
     for point in points:
         assert point.values["slow_ms@cost"] == truth.measure(truth.space.parse(point.text)).value <= 9
+
+
+@pytest.mark.parametrize(
+    ("moves_after", "device", "said"),
+    [
+        (
+            FEWEST,
+            "cuda",
+            "was measured at preflight otherwise than it is here (device cpu, here cuda), so it is",
+        ),
+        (FEWEST + 1, "cpu", "slow_ms stays predicted on the front: this worker cannot measure it like the others"),
+    ],
+)
+def test_a_front_holds_one_device_though_the_work_moves_to_another(
+    run: Callable[..., Ran],  # noqa: F811
+    slow: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+    moves_after: int,
+    device: str,
+    said: str,
+) -> None:
+    monkeypatch.setattr("nas.stages._dear_costs._SECONDS", 0.0)
+    monkeypatch.setattr(Slow, "moves_after", moves_after)
+    found = run(**SLOW_SPEC | {"constraints": [], "budget": {"evaluations": 30}})
+    assert found.job.state is JobState.SUCCEEDED
+    front = found.store.front(found.job_id)
+    assert front.contexts["slow_ms@cost"] == {"device": device}
+    log = [event.data["message"] for event in found.store.events(found.job_id, types=["log"]).items]
+    assert any(said in message for message in log)
+    for point in front.points:
+        every = [m for e in found.store.candidate(found.job_id, point.digest).evaluations for m in e.measurements]
+        assert {m.context["device"] for m in every if m.metric == "slow_ms"} == {device}
 
 
 def test_all_is_measured_where_the_time_is_there(run: Callable[..., Ran], slow: list[str]) -> None:  # noqa: F811
