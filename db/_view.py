@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import sqlalchemy as sa
 
-from db import _candidates, _evaluations, _jobs
+from db import _candidates, _evaluations, _jobs, _registers
 from db._engine import Database
 from db._models import units
 from nas.ports import Tally
-from nas.resources import Candidate, Evaluation, Job, JsonObject, ParetoFront, Phase, UnitState
+from nas.resources import Candidate, DatasetInfo, Evaluation, Job, JsonObject, ParetoFront, Phase, UnitState
 from nas.spec import Level
 from searchspaces import NotFound
 
@@ -89,3 +89,9 @@ class StoreView:
         with self._database.read() as connection:
             found: JsonObject | None = connection.execute(query.order_by(units.c.unit_id.desc()).limit(1)).scalar()
         return found
+
+    def registered(self, plugin: str, config: JsonObject) -> DatasetInfo | None:
+        """The data set that is registered with exactly these settings."""
+        with self._database.read() as connection:
+            found = _registers.all_datasets(connection)
+        return next((info for info in found if (info.plugin, info.config) == (plugin, config)), None)

@@ -15,6 +15,7 @@ from nas.reports import TrustReport
 from nas.resources import (
     ArtifactInfo,
     Candidate,
+    DatasetInfo,
     Delivery,
     Evaluation,
     Job,
@@ -180,6 +181,9 @@ class JobView(Protocol):
         self, phase: Phase, *, output_key: str | None = None, job_id: str | None = None
     ) -> JsonObject | None:
         """The newest result of a finished unit of this stage, of any job: by its `output_key`, or by the job's id."""
+
+    def registered(self, plugin: str, config: JsonObject) -> DatasetInfo | None:
+        """The data set that is registered with exactly these settings; None where there is none."""
 
 
 class Planner(Protocol):

@@ -7,7 +7,7 @@ paused must not come of other data than the rest.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from nas.datasets import digest_of_splits
@@ -52,6 +52,21 @@ def inputs_of(spec: JobSpec, bench: Workbench, *, with_test: bool = True) -> dic
         if not field.startswith(known_otherwise):
             found[f"{field}: {path}"] = content_digest(path)
     return found
+
+
+def refuse_replaced(context: UnitContext, inputs: Mapping[str, str]) -> None:
+    """Compare the data with what they were when they were registered, where they are.
+
+    Raises:
+        DataError: they are others.
+    """
+    ref = context.spec.dataset
+    known = context.view.registered(ref.name, ref.config) if ref is not None else None
+    if known is not None and known.digest is not None and known.digest != inputs[_DATA]:
+        raise DataError(
+            f"the content of data set {known.name!r} changed since it was registered; put the old files back, or take "
+            "the new content with `nas data add --replace`, then submit again."
+        )
 
 
 def refuse_changed(context: UnitContext) -> None:

@@ -11,7 +11,7 @@ from nas.ports import JobView
 from nas.resources import JsonObject, Phase, PreflightReport, UnitPlan
 from nas.spec import JobSpec
 from nas.stages._dear_costs import Measured, expected_seconds, measure_some, notes_of
-from nas.stages._inputs import INPUTS, inputs_of
+from nas.stages._inputs import INPUTS, inputs_of, refuse_replaced
 from nas.stages._survey import Survey
 from nas.stages._timing import passes_per_step, phase_seconds, steps_per_epoch, time_paths, time_scoring
 from nas.stages._trust import audits
@@ -39,6 +39,7 @@ class PreflightStage:
             deliveries_total=context.spec.deliver.networks if can_train(context.spec) else 0,
         )
         inputs = inputs_of(context.spec, context.bench)
+        refuse_replaced(context, inputs)
         measured = measure_some(context.spec, context.bench)
         report = preflight(context.spec, bench=context.bench, measured=measured)
         context.journal.report(report)

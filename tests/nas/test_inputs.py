@@ -13,7 +13,7 @@ from api.worker import Heartbeat, WorkerLoop
 from db import Store
 from nas.admission import admit
 from nas.job import JobPlanner
-from nas.resources import Job, JobState, Phase
+from nas.resources import DatasetInfo, Job, JobState, Phase
 from nas.spec import JobSpec
 from nas.stages import refuse_impossible
 from nas.stages._inputs import inputs_of
@@ -185,6 +185,17 @@ def test_a_service_that_cannot_see_the_files_refuses_them_in_preflight(tmp_path:
     assert stepped.step() is Phase.PREFLIGHT
     assert stepped.job.state is JobState.FAILED
     assert "test split of images has images" in str(stepped.job.reason)
+    stepped.store.close()
+
+
+def test_registered_data_that_are_others_now_are_refused(tmp_path: Path) -> None:
+    spec = on_images(write_images(tmp_path / "images.npz"))
+    stepped = Stepped(tmp_path / "store", spec)
+    info = DatasetInfo(name="pets", plugin="npz", config=spec["dataset"]["config"], digest="0" * 64)
+    stepped.store.add_dataset(info)
+    assert stepped.step() is Phase.PREFLIGHT
+    assert stepped.job.state is JobState.FAILED
+    assert "the content of data set 'pets' changed since it was registered" in str(stepped.job.reason)
     stepped.store.close()
 
 
