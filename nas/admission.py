@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from nas._places import with_places
-from nas.evaluators import epochs_of, level_of, metrics_of, needs_data, needs_supernet
+from nas.evaluators import epochs_of, knows_lengths, level_of, metrics_of, needs_data, needs_supernet
 from nas.paths import unreachable, with_absolute_paths
 from nas.plugins import KINDS, registry
 from nas.resources import DatasetInfo, Objective
@@ -218,6 +218,12 @@ def _check_lengths(spec: JobSpec) -> list[Violation]:
             found.append(Violation("evaluator", repr(spec.evaluator.name), allowed))
             continue
         known = epochs_of(spec) if resource == _EPOCHS else ()
+        if resource == _EPOCHS and not known and knows_lengths(spec):
+            allowed = (
+                f"one that knows lengths of training (a table: columns such as accuracy@4), since {spec.searcher.name} "
+            )
+            allowed += "goes from short ones to long ones; or a searcher without rungs"
+            found.append(Violation("evaluator", repr(spec.evaluator.name), allowed))
         unknown = sorted(set(rungs) - set(known)) if len(known) > 1 else []
         if unknown:
             given = ", ".join(f"{e:g}" for e in unknown)

@@ -82,7 +82,7 @@ class Training(_Part):
     """How one stand-alone network is trained."""
 
     epochs: int = Field(ge=1, le=100_000, description="Passes over the training data.")
-    batch_size: int = Field(64, ge=1, le=65_536, description="Images per step.")
+    batch_size: int = Field(64, ge=2, le=65_536, description="Images per step: two at least, for batch normalisation.")
     learning_rate: float = Field(0.01, gt=0, le=10, description="Peak rate of the one-cycle schedule (AdamW).")
     weight_decay: float = Field(0.01, ge=0, le=10, description="Decoupled weight decay.")
     label_smoothing: float = Field(0.05, ge=0, lt=1, description="Mass spread over the other classes.")
@@ -93,7 +93,7 @@ class Supernet(_Part):
     """How the shared weights come to be: trained by a recipe, or taken from another job."""
 
     recipe: Ref = Field(PluginRef(name="pada"), description="Training recipe.")
-    batch_size: int = Field(64, ge=1, le=65_536, description="Images per step.")
+    batch_size: int = Field(64, ge=2, le=65_536, description="Images per step: two at least, for batch normalisation.")
     learning_rate: float = Field(0.05, gt=0, le=10, description="Peak rate of SGD, cosine to zero.")
     momentum: float = Field(0.9, ge=0, lt=1, description="Momentum of SGD.")
     weight_decay: float = Field(2.5e-4, ge=0, le=1, description="L2 penalty, on the parameters of the path.")

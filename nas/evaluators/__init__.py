@@ -60,6 +60,11 @@ def epochs_of(spec: JobSpec) -> tuple[float, ...]:
     return cast("tuple[float, ...]", offered(spec)) if offered else ()
 
 
+def knows_lengths(spec: JobSpec) -> bool:
+    """Whether the job's evaluator is bound to lengths of training that it knows, be they none: `epochs_of` tells."""
+    return hasattr(_config(spec.evaluator), "offered_epochs")
+
+
 def digests_of(spec: JobSpec, ref: PluginRef) -> dict[str, str]:
     """What an evaluator reads from files -> a digest of what they say."""
     offered = getattr(_config(ref), "offered_digests", None)
@@ -95,6 +100,7 @@ __all__ = [
     "digests_of",
     "epochs_of",
     "faults",
+    "knows_lengths",
     "level_of",
     "metrics_of",
     "needs_data",

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
+from nas.admission import can_train
 from nas.datasets import digest_of_splits
 from nas.evaluators import REGISTRY as EVALUATORS
 from nas.evaluators import digests_of
@@ -42,6 +43,7 @@ def inputs_of(spec: JobSpec, bench: Workbench, *, with_test: bool = True) -> dic
     found = dict[str, str]()
     if spec.dataset is not None:
         found[_DATA] = bench.dataset.digest
+        _refuse_single_samples(spec, bench)
         if with_test:
             found[_TEST] = digest_of_splits(bench.dataset.load_test())
     for field, ref in _evaluators(spec):
@@ -85,6 +87,17 @@ def refuse_changed(context: UnitContext) -> None:
         raise DataError(
             f"{' and '.join(changed)} changed since this job began, and what it found stands on the old content; "
             "submit it again for the new one."
+        )
+
+
+def _refuse_single_samples(spec: JobSpec, bench: Workbench) -> None:
+    """A network that ends at one pixel cannot normalise a batch of one, whatever the batch size."""
+    parts = {"train": len(bench.dataset.train), "valid": len(bench.dataset.valid)}
+    single = [name for name, size in parts.items() if size < 2]
+    if single and can_train(spec):
+        raise DataError(
+            f"there is one sample in {' and in '.join(single)}, and batch normalisation needs two at a time; "
+            "give more, or another split."
         )
 
 

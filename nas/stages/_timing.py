@@ -25,7 +25,9 @@ _THREADS_MUST_GAIN = 1.3
 
 def steps_per_epoch(spec: JobSpec, num_samples: int) -> int:
     """Steps of one pass over the training data, in batches as even as can be."""
-    return -(-num_samples // spec.supernet.batch_size)
+    from nas.training import num_parts
+
+    return num_parts(num_samples, spec.supernet.batch_size)
 
 
 def passes_per_step(spec: JobSpec, bench: Workbench) -> int:

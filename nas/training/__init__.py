@@ -8,7 +8,7 @@ from nas.training._calibration import (
     recalibrate,
     set_statistics,
 )
-from nas.training._data import Batch, DeviceData
+from nas.training._data import Batch, DeviceData, num_parts
 from nas.training._device import (
     Precision,
     accelerated,
@@ -120,6 +120,7 @@ __all__ = [
     "is_out_of_memory",
     "largest_cut",
     "measure_paths",
+    "num_parts",
     "precision_note",
     "recalibrate",
     "set_statistics",

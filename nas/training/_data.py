@@ -83,15 +83,15 @@ class DeviceData:
 
 
 def num_parts(num_samples: int, size: int) -> int:
-    """How many batches of at most `size` hold `num_samples`; at least one."""
-    return max(1, -(-num_samples // size))
+    """How many batches of at most `size` hold `num_samples`; at least one.
+
+    None holds a single sample, which batch normalisation cannot do with: an odd number in twos has one batch of three.
+    """
+    return max(1, min(-(-num_samples // size), num_samples // 2))
 
 
 def even_parts(indices: Tensor, size: int) -> tuple[Tensor, ...]:
-    """Split into parts of at most `size` whose lengths differ by at most one.
-
-    A small rest would be a noisy step, and breaks batch normalisation when it is a single sample.
-    """
+    """Split into parts of at most `size` whose lengths differ by at most one: a small rest would be a noisy step."""
     return torch.tensor_split(indices, num_parts(len(indices), size))
 
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 class EznasConfig(Config):
     """Settings of `eznas_a`."""
 
-    images: int = Field(16, ge=1, le=4096, description="Random inputs of the pass.")
+    images: int = Field(16, ge=2, le=4096, description="Random inputs of the pass.")
 
 
 class EznasA(Proxy):

@@ -21,7 +21,7 @@ _COUNTED = 20  # images whose patterns are counted in a table: beyond, sorting t
 class SwapConfig(Config):
     """Settings of `swap`; the published one repeats 32 times."""
 
-    images: int = Field(16, ge=1, le=52, description="Images that patterns are taken over.")
+    images: int = Field(16, ge=2, le=52, description="Images that patterns are taken over.")
     repeats: int = Field(2, ge=1, le=1024, description="Draws of Gaussian weights; the score is their mean.")
 
 

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from db import Store
+from nas.admission import admit
 from nas.evaluators import EvaluationContext, Outcome, Request, writable
 from nas.evaluators.table import TableEvaluator
 from nas.pareto import Hypervolume
@@ -23,6 +24,7 @@ from nas.searchers import make_searcher
 from nas.simulation import Measured, simulate
 from nas.spec import PluginRef
 from searchspaces import REGISTRY as SPACES
+from searchspaces import SpecError
 from tests.nas.test_table_jobs import Ran
 
 LARGEST = sys.float_info.max
@@ -61,6 +63,14 @@ def test_a_penalty_of_the_largest_float_leaves_out_the_hypervolume_and_the_searc
 def test_the_hypervolume_of_penalties_is_not_written(tmp_path: Path) -> None:
     job = ended(tmp_path, table(tmp_path / "t.csv", LARGEST)).job
     assert (job.state, job.spent.evaluations, job.progress.hypervolume) == (JobState.SUCCEEDED, 60, None)
+
+
+def test_a_ladder_on_a_table_without_lengths_of_training_is_refused(tmp_path: Path) -> None:
+    for searcher in ("random", "regularized_evolution"):
+        ladder = {"name": "ladder", "config": {"searcher": searcher}}
+        with pytest.raises(SpecError, match="ladder goes from short ones to long ones") as caught:
+            admit({**table(tmp_path / "t.csv"), "searcher": ladder}, datasets={})
+        assert [violation.field for violation in caught.value.violations] == ["evaluator"]
 
 
 def test_a_hypervolume_beyond_a_float_is_infinite_and_stays_so() -> None:
