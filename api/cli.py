@@ -239,7 +239,9 @@ def trust(job: JobRef, *, url: Url = None, token: Token = None, as_json: AsJson 
 def export(
     job: JobRef,
     *,
-    candidate: Annotated[str, typer.Option(help="Digest of a candidate, or `best`.")] = "best",
+    candidate: Annotated[
+        str, typer.Option(help="Digest of a candidate, or `best`: the first by the job's evidence.")
+    ] = "best",
     format: Annotated[
         str,
         typer.Option(help="onnx, torch_export or pytorch.", metavar="FORMAT", callback=among(*get_args(ExportFormat))),
@@ -250,7 +252,8 @@ def export(
     weights: Annotated[
         str | None,
         typer.Option(
-            help="trained (trains first if need be) or inherited; else as delivered, or inherited.",
+            help="trained (trains first if need be) or inherited; else as delivered, or inherited where there is a "
+            "supernet.",
             metavar="WEIGHTS",
             callback=among("trained", "inherited"),
         ),

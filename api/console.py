@@ -12,7 +12,7 @@ from pydantic import BaseModel
 from nas.client import JobHandle
 from nas.plain import visible
 from nas.reports import TrustReport
-from nas.resources import DatasetInfo, Job, JobState, ParetoFront, PluginInfo, PreflightReport, TableInfo
+from nas.resources import DatasetInfo, Delivery, Job, JobState, ParetoFront, PluginInfo, PreflightReport, TableInfo
 from searchspaces import ConfigError, NASError, ServiceError, SpecError
 
 if TYPE_CHECKING:
@@ -93,7 +93,8 @@ def print_job(job: Job, page: str) -> None:
         ("data set", str((job.spec.get("dataset") or {}).get("name", ""))),
         ("supernet", job.supernet.words if job.supernet else ""),
         ("trust", job.trust.verdict if job.trust else ""),
-        *((f"delivered {d.digest}", _values(d.metrics) + f" ({d.weights} weights)") for d in job.deliveries),
+        ("best", _first(job)),
+        *((f"delivered {d.digest}", _delivered(d)) for d in job.deliveries),
         ("page", page),
     ]
     _facts(rows)
@@ -164,11 +165,29 @@ def print_outcome(handle: JobHandle, page: str) -> None:
     if job.state is not JobState.SUCCEEDED:
         say(f"job {job.job_id} ended {job.state.value}" + (f": {job.reason}" if job.reason else ""))
     print_front(handle.pareto())
+    if job.choice is not None:
+        say(f"best: {_first(job)}")
     for delivery in job.deliveries:
-        say(f"delivered {delivery.digest}: {_values(delivery.metrics)} ({', '.join(delivery.parity)})")
+        say(f"delivered {delivery.digest}: {_delivered(delivery)} ({', '.join(delivery.parity)})")
     if job.trust:
         say(f"trust: {job.trust.verdict}")
     say(f"page: {page}")
+
+
+def _first(job: Job) -> str:
+    """What the job puts first, and what chose it."""
+    choice = job.choice
+    if choice is None:
+        return ""
+    warning = f"; warning: {choice.warning}" if choice.warning else ""
+    if job.best != choice.best.digest:
+        return f"{job.best}, which won delivery; before that {choice.best.digest} by {choice.reason}{warning}"
+    return f"{job.best}, chosen by {choice.reason}{warning}"
+
+
+def _delivered(delivery: Delivery) -> str:
+    """What a delivered network measured, and how."""
+    return ", ".join(filter(None, (_values(delivery.metrics), f"{delivery.weights} weights", delivery.measured_with)))
 
 
 def print_preflight(report: PreflightReport) -> None:

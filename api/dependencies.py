@@ -56,7 +56,7 @@ WORK, ADMIN = scope_needed("worker"), scope_needed("admin")
 JobId = Annotated[str, Path(min_length=1, max_length=100, description="Id of a job.")]
 DigestOrBest = Annotated[
     str,
-    Path(min_length=1, max_length=100, description="Digest, or `best`: the front's first by the first objective."),
+    Path(min_length=1, max_length=100, description="Digest, or `best`: the first by the job's evidence."),
 ]
 Name = Annotated[str, Path(min_length=1, max_length=200, description="Name of a plug-in or data set.")]
 PageToken = Annotated[str | None, Query(max_length=1000, description="`next_page_token` of the page before; opaque.")]

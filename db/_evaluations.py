@@ -29,6 +29,7 @@ from nas.spec import Level
 from searchspaces import MeasurementError, NotFound
 
 _PARTIAL: Level = "partial"
+_RUNGS: tuple[Level, ...] = (_PARTIAL, "contender")  # of one architecture there are several, of unlike lengths
 _DIGITS = 10  # of an integer column: fewer always fit
 
 
@@ -112,16 +113,16 @@ def tally(connection: sa.Connection, job_id: str, *levels: Level) -> Tally:
 
 
 def _stored(fidelity: Fidelity) -> str:
-    """How the column `level` tells fidelities apart: partial ones by what they spend, the others by level."""
-    if fidelity.level != _PARTIAL:
+    """How the column `level` tells fidelities apart: rungs by what they spend, the others by level."""
+    if fidelity.level not in _RUNGS:
         return fidelity.level
-    return ":".join([_PARTIAL, *(f"{name}={value:g}" for name, value in sorted(fidelity.resources.items()))])
+    return ":".join([fidelity.level, *(f"{name}={value:g}" for name, value in sorted(fidelity.resources.items()))])
 
 
 def _at(levels: Sequence[Level]) -> sa.ColumnElement[bool]:
-    wanted: list[sa.ColumnElement[bool]] = [evaluations.c.level.in_([level for level in levels if level != _PARTIAL])]
-    if _PARTIAL in levels:
-        wanted.append(evaluations.c.level.startswith(_PARTIAL))
+    plain = [level for level in levels if level not in _RUNGS]
+    wanted: list[sa.ColumnElement[bool]] = [evaluations.c.level.in_(plain)]
+    wanted += [evaluations.c.level.startswith(level) for level in levels if level in _RUNGS]
     return sa.or_(*wanted)
 
 
@@ -204,7 +205,7 @@ def _write_candidates(held: Held, ending: Sequence[tuple[Row, Settlement]]) -> N
         candidate["feasible"] &= settlement.state != EvaluationState.INFEASIBLE
         candidate["finished"] |= settlement.state == EvaluationState.FINISHED
         for m in settlement.measurements:
-            if m.fidelity.level == _PARTIAL:
+            if m.fidelity.level in _RUNGS:
                 continue  # of several rungs; the evaluations keep them apart
             if contexts.admits(m):
                 values[row.digest, key_of(m)] = m.value

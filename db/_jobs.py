@@ -13,7 +13,7 @@ from db._engine import store_time
 from db._ids import new_id, page_limit, token_of, values_of
 from db._models import Row, job_labels, jobs, units
 from db._states import STOPPED_BY_USER, WORKABLE, target_of
-from nas.reports import TrustReport
+from nas.reports import Choice, TrustReport
 from nas.resources import (
     Delivery,
     Job,
@@ -256,6 +256,7 @@ def job_of(row: Row, labels: dict[str, str]) -> Job:
         preflight=None if row.preflight is None else PreflightReport.model_validate(row.preflight),
         supernet=None if row.supernet is None else SupernetOrigin.model_validate(row.supernet),
         trust=None if row.trust is None else TrustReport.model_validate(row.trust),
+        choice=None if row.choice is None else Choice.model_validate(row.choice),
         deliveries=tuple(Delivery.model_validate(delivery) for delivery in row.deliveries),
     )
 

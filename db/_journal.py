@@ -7,12 +7,13 @@ from collections.abc import Sequence
 from threading import Lock
 
 import sqlalchemy as sa
+from pydantic import BaseModel
 
 from db import _candidates, _clock, _evaluations, _events, _front, _jobs
 from db._fence import Fence, Held
 from db._models import jobs
 from nas.ports import Control
-from nas.reports import TrustReport
+from nas.reports import Choice, TrustReport
 from nas.resources import (
     Candidate,
     Delivery,
@@ -149,7 +150,7 @@ class LeasedJournal:
             _events.append(held.connection, self._job_id, [(type, data)], held.now)
             self._write_progress(held)
 
-    def report(self, report: PreflightReport | TrustReport | Delivery | SupernetOrigin) -> None:
+    def report(self, report: PreflightReport | TrustReport | Choice | Delivery | SupernetOrigin) -> None:
         """Keep a report with the job, and tell it as an event; a delivery replaces the one of the same network."""
         data = report.model_dump(mode="json")
         with self._fence.write() as held:
@@ -160,10 +161,12 @@ class LeasedJournal:
                 kind, values = "trust", {"trust": data}
             elif isinstance(report, SupernetOrigin):
                 kind, values = "supernet", {"supernet": data}
+            elif isinstance(report, Choice):
+                kind, values = "choice", {"choice": data}
             else:
                 kind, values = "delivery", {"deliveries": _with_delivery(held.job.deliveries, data)}
             held.connection.execute(sa.update(jobs).where(jobs.c.job_id == self._job_id).values(**values))
-            _events.append(held.connection, self._job_id, [(kind, data)], held.now)
+            _events.append(held.connection, self._job_id, [(kind, _told(report, data))], held.now)
 
     def flush(self, held: Held) -> None:
         """Write what is not written yet."""
@@ -176,6 +179,15 @@ class LeasedJournal:
         if fields:
             merged = held.job.progress | fields
             held.connection.execute(sa.update(jobs).where(jobs.c.job_id == self._job_id).values(progress=merged))
+
+
+def _told(report: BaseModel, data: JsonObject) -> JsonObject:
+    """What an event says of a report: of a choice only its first, since the job holds the whole."""
+    if not isinstance(report, Choice):
+        return data
+    first = data["estimates"][0]
+    said = {key: data[key] for key in ("metric", "level", "ranker", "audited", "reason", "warning")}
+    return said | {key: first[key] for key in ("digest", "mean", "std", "basis")}
 
 
 def _with_delivery(deliveries: list[JsonObject], new: JsonObject) -> list[JsonObject]:

@@ -85,6 +85,7 @@ jobs = sa.Table(
     sa.Column("clock_since", UtcTime),
     sa.Column("plan", _JSON),
     sa.Column("contexts", _JSON),
+    sa.Column("choice", _JSON),
     sa.Index(None, "state", "job_id"),
 )
 

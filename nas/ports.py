@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from nas.claims import Answer, Offer
-from nas.reports import TrustReport
+from nas.reports import Choice, TrustReport
 from nas.resources import (
     ArtifactInfo,
     Candidate,
@@ -104,7 +104,7 @@ class Journal(Protocol):
     def event(self, type: str, data: JsonObject) -> None:
         """Append an event."""
 
-    def report(self, report: PreflightReport | TrustReport | Delivery | SupernetOrigin) -> None:
+    def report(self, report: PreflightReport | TrustReport | Choice | Delivery | SupernetOrigin) -> None:
         """Keep a report with the job."""
 
 

@@ -1,10 +1,15 @@
-"""The trust report, as the service answers it and the store keeps it: part of the output contract."""
+"""What a job says of its networks: how far its ranking can be trusted, what it puts first, and against whom that won.
+
+As the service answers it and the store keeps it: part of the output contract.
+"""
 
 from __future__ import annotations
 
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
+
+from nas.spec import Direction, Level
 
 
 class Resource(BaseModel):
@@ -116,3 +121,56 @@ class TrustReport(Resource):
     )
     notes: tuple[str, ...] = Field((), description="What is missing, and why.")
     provenance: Provenance | None = None
+
+
+class Estimate(Resource):
+    """What one candidate is believed to be worth, from all there is."""
+
+    digest: str
+    text: str
+    number: int
+    mean: float = Field(description="Expected value of the choice's metric.")
+    std: float | None = Field(None, description="Its standard deviation; None where nothing says how sure it is.")
+    basis: Literal["audited", "predicted", "measured", "unchecked"] = Field(
+        description="Audited: trained for real. Predicted: by a ranking that the audit bears out. Measured: what the "
+        "search itself measured of it. Unchecked: that, by a ranking that nothing was held against."
+    )
+    on_front: bool = Field(False, description="No other candidate is better in every objective, by this evidence.")
+    values: dict[str, float] = Field(default_factory=dict, description="The other objectives: `metric@level` -> value.")
+
+
+class Choice(Resource):
+    """Which candidates a job puts first, and by what evidence."""
+
+    metric: str = Field(
+        description="What the estimates are of: the first objective that is no cost, or what audits it."
+    )
+    level: Level
+    direction: Direction
+    ranker: str | None = Field(None, description="What ranks the candidates that were not audited.")
+    explained: float | None = Field(None, description="Share of the audited variance that the ranker explains.")
+    audited: int = Field(0, description="Number of audited networks behind the estimates.")
+    reason: str = Field(description="What chose, in words.")
+    warning: str | None = Field(None, description="Why that is not to be trusted; None where it is.")
+    estimates: tuple[Estimate, ...] = Field(
+        description="Best first: the front by this evidence, the audited candidates, and the most promising others."
+    )
+    contests: tuple[tuple[str, ...], ...] = Field(
+        (), description="For each network to deliver, the digests that are trained in rungs; the point itself first."
+    )
+
+    @property
+    def best(self) -> Estimate:
+        """The feasible candidate with the best expected value."""
+        return self.estimates[0]
+
+
+class Contender(Resource):
+    """A network that was trained in rungs to be delivered, on train alone, and what it reached on valid."""
+
+    digest: str
+    text: str
+    epochs: int = Field(description="Length of its longest rung.")
+    value: float | None = Field(description="What it measured there; None where its training failed.")
+    mean: float | None = Field(None, description="Expected value with all evidence; None unless it ran the last rung.")
+    won: bool = False

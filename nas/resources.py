@@ -8,7 +8,7 @@ from typing import Any, Generic, Literal, TypeVar
 
 from pydantic import Field
 
-from nas.reports import Resource, TrustReport
+from nas.reports import Choice, Contender, Resource, TrustReport
 from nas.spec import Budget, Direction, ExportFormat, Level
 
 JsonObject = dict[str, Any]
@@ -241,6 +241,7 @@ class PreflightReport(Resource):
     train_steps: int | None = None
     expected_seconds: float | None = None
     phase_seconds: dict[str, float] = Field(default_factory=dict, description="Expected seconds of each phase.")
+    phases: tuple[Phase, ...] = Field((), description="In which the job has something to do; none: not known.")
     notes: tuple[str, ...] = ()
 
 
@@ -286,6 +287,9 @@ class Delivery(Resource):
     metrics: dict[str, float] = Field(default_factory=dict)
     parity: dict[str, float] = Field(default_factory=dict, description="Format -> largest difference to the network.")
     artifacts: dict[str, str] = Field(default_factory=dict, description="Format -> artifact id of the archive.")
+    measured_with: str = Field("", description="What ran the network for its metrics.")
+    chosen: str = Field("", description="What chose it, in words; empty where somebody asked for it.")
+    contenders: tuple[Contender, ...] = Field((), description="Against which networks it won, and itself.")
 
 
 class ExportState(StrEnum):
@@ -333,7 +337,20 @@ class Job(Resource):
         None, description="Where the shared weights come from, once they are there."
     )
     trust: TrustReport | None = None
+    choice: Choice | None = Field(None, description="What it puts first, since the search has ended.")
     deliveries: tuple[Delivery, ...] = ()
+
+    @property
+    def best(self) -> str | None:
+        """Digest of the candidate to take: what won the first contest, else what the evidence puts first.
+
+        None before the search has ended.
+        """
+        if self.choice is None:
+            return None
+        first = self.choice.contests[0] if self.choice.contests else ()
+        won = (delivery.digest for delivery in self.deliveries if delivery.chosen and delivery.digest in first)
+        return next(won, self.choice.best.digest)
 
 
 class Event(Resource):

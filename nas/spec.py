@@ -25,8 +25,9 @@ from nas.yaml import read_yaml
 from searchspaces import SpecError, Violation, violations
 
 Direction = Literal["max", "min"]
-Level = Literal["cost", "proxy", "supernet", "partial", "short", "full"]
-"""How true a measurement is. `partial`: at less than the job's fidelity, as `resources` says; it is on no front."""
+Level = Literal["cost", "proxy", "supernet", "partial", "short", "contender", "full"]
+"""How true a measurement is. `partial`: at less than the job's fidelity, as `resources` says; it is on no front.
+`contender`: after a rung of the contest before the final training, as long as `resources` says."""
 ExportFormat = Literal["onnx", "torch_export", "pytorch"]
 JsonValue = Any  # what json.loads gives; pydantic's own JsonValue does not survive schema generation for forms
 
@@ -143,6 +144,13 @@ class Deliver(_Part):
     """What comes out: networks of the front, trained, checked and exported."""
 
     networks: int = Field(1, ge=0, le=100, description="Points of the front to deliver, spread over it; best first.")
+    contenders: int = Field(
+        4,
+        ge=1,
+        le=64,
+        description="Networks that contend for each place: trained in rungs on train alone and compared on valid, "
+        "which takes at most as many epochs as the final training; 1: none is compared.",
+    )
     training: Training = Field(Training(epochs=60), description="Final training on train + valid.")
     formats: tuple[ExportFormat, ...] = Field(("onnx", "torch_export", "pytorch"), description="Export formats.")
 

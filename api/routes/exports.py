@@ -12,9 +12,8 @@ from api.idempotency import IdempotentRoute
 from api.openapi import problems
 from api.routes.pareto import digest_of
 from nas.admission import can_train
-from nas.evaluators import needs_supernet
-from nas.resources import Export, Job, Page
-from nas.spec import ExportFormat, JobSpec, PluginRef
+from nas.resources import Export, Job, Page, Phase
+from nas.spec import ExportFormat, JobSpec
 from searchspaces import InvalidState
 
 router = APIRouter(prefix="/v1", tags=["exports"], route_class=IdempotentRoute)
@@ -28,13 +27,13 @@ class ExportRequest(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     candidate: str = Field(
-        "best", min_length=1, max_length=100, description="Digest, or `best`: the front's first by the first objective."
+        "best", min_length=1, max_length=100, description="Digest, or `best`: the first by the job's evidence."
     )
     formats: tuple[ExportFormat, ...] = Field(("onnx",), min_length=1, max_length=3, description="Export formats.")
     weights: Literal["trained", "inherited"] | None = Field(
         None,
         description="`trained`: as delivered, or trained now; `inherited`: the supernet's, recalibrated. Without it, "
-        "trained for a candidate that was delivered, else inherited.",
+        "inherited for a candidate that was not delivered, where the job has a supernet; else trained.",
     )
 
 
@@ -53,15 +52,14 @@ def create(job_id: JobId, wanted: ExportRequest, store: StoreDep, response: Resp
     digest, job = digest_of(store, job_id, wanted.candidate), store.job(job_id)
     if not can_train(JobSpec.from_mapping(job.spec)):
         raise InvalidState(
-            f"job {job_id} names no data set, or its space builds no networks, so there is no model to export; submit "
-            "the architecture's space with a data set."
+            f"job {job_id} {_lacks(job)}, so there is no model to export; its candidates are kept as text and values "
+            "(GET the candidate). For a model, submit a job of a space that builds networks with a `dataset`."
         )
     formats = tuple(dict.fromkeys(wanted.formats))
-    weights = wanted.weights or _weights_at_hand(job, digest)
-    if weights == "inherited" and not _has_shared_weights(job):
-        raise InvalidState(
-            f"job {job_id} trained no supernet, so there is nothing to inherit; ask for trained weights."
-        )
+    has_supernet = store.view(job_id).find_output(Phase.SUPERNET, job_id=job_id) is not None
+    weights = wanted.weights or _weights_at_hand(job, digest, has_supernet=has_supernet)
+    if weights == "inherited" and not has_supernet:
+        raise InvalidState(f"job {job_id} has no trained supernet to inherit from; ask for weights `trained`.")
     export = store.create_export(job_id, digest, formats, weights)
     response.headers["Location"] = f"/v1/exports/{export.export_id}"
     return export
@@ -79,10 +77,11 @@ def export(export_id: ExportId, store: StoreDep) -> Export:
     return store.export(export_id)
 
 
-def _weights_at_hand(job: Job, digest: str) -> Literal["trained", "inherited"]:
+def _weights_at_hand(job: Job, digest: str, *, has_supernet: bool) -> Literal["trained", "inherited"]:
     is_trained = any(delivery.digest == digest and delivery.weights == "trained" for delivery in job.deliveries)
-    return "trained" if is_trained or not _has_shared_weights(job) else "inherited"
+    return "trained" if is_trained or not has_supernet else "inherited"
 
 
-def _has_shared_weights(job: Job) -> bool:
-    return needs_supernet(PluginRef.model_validate(job.spec["evaluator"]))
+def _lacks(job: Job) -> str:
+    named = job.spec["space"]["name"]
+    return "names no data set" if job.spec["dataset"] is None else f"searches {named}, which builds no networks"

@@ -22,13 +22,18 @@ def pareto(job_id: JobId, store: StoreDep) -> ParetoFront:
 
 
 def digest_of(store: Store, job_id: str, digest: str) -> str:
-    """The digest itself; for `best` that of the front's first point by the first objective.
+    """The digest itself; for `best` that of the first candidate by the job's evidence (`Job.best`).
+
+    Before the search has ended, that is the front's first point by the first objective.
 
     Raises:
         NotFound: there is no such job, or its front is empty.
     """
     if digest != "best":
         return digest
+    best = store.job(job_id).best
+    if best is not None:
+        return best
     front = store.front(job_id)
     if not front.points:
         raise NotFound(f"job {job_id} has no best candidate: none that meets its constraints has been evaluated yet.")

@@ -14,7 +14,7 @@ from nas.client._progress import ProgressDisplay
 from nas.client._saving import target
 from nas.client._tables import frame, plotly_figure
 from nas.client._transport import AsyncTransport
-from nas.reports import TrustReport
+from nas.reports import Choice, TrustReport
 from nas.resources import ArtifactInfo, Candidate, Delivery, Event, Export, Job, JobState, ParetoFront
 from nas.spec import ExportFormat
 from searchspaces import NASError, ServiceError
@@ -47,6 +47,11 @@ class AsyncJobHandle:
     def trust(self) -> TrustReport | None:
         """How far the ranking can be trusted, as the audit left it; None before."""
         return self.job.trust
+
+    @property
+    def choice(self) -> Choice | None:
+        """What the job puts first, by which evidence, and the expected values behind it; None before it ends."""
+        return self.job.choice
 
     @property
     def deliveries(self) -> tuple[Delivery, ...]:

@@ -5,6 +5,6 @@ The delivered model takes float32 images, 0 to 1, `batch x channels x height x w
 """
 
 from nas.export._card import Card
-from nas.export._export import TOLERANCE, archive, export_network
+from nas.export._export import TOLERANCE, archive, export_network, run_onnx, write_card, write_formats
 
-__all__ = ["TOLERANCE", "Card", "archive", "export_network"]
+__all__ = ["TOLERANCE", "Card", "archive", "export_network", "run_onnx", "write_card", "write_formats"]

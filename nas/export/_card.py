@@ -79,7 +79,10 @@ class Card(TypedDict, total=False):
 
     Attributes:
         space: name and config.
+        chosen: what chose it, in words; empty where somebody asked for it.
+        contenders: against whom it won, as `nas.resources.Contender` holds them.
         metrics: `metric@level` -> value.
+        measured_with: what ran the network for its metrics on the test split.
         measurements: the same with unit, spread and context, as `nas.resources.Measurement` holds them.
         dataset: name, digest and whatever else tells which data it was.
         training: settings of the final training.
@@ -89,6 +92,9 @@ class Card(TypedDict, total=False):
     architecture: CardArchitecture
     space: Mapping[str, object]
     weights: Literal["trained", "inherited"]
+    chosen: str
+    contenders: Sequence[Mapping[str, object]]
+    measured_with: str
     metrics: Mapping[str, float]
     measurements: Sequence[Mapping[str, object]]
     dataset: Mapping[str, object]
@@ -131,6 +137,7 @@ def _readme(card: Card, complete: Mapping[str, Any]) -> str:
     parts = [
         _origin(card),
         f"## Weights\n\n{_WEIGHTS.get(card.get('weights', ''), 'Not stated.')}",
+        _chosen(card),
         _metrics(card),
         _listed("Final training", card.get("training") if card.get("weights") == "trained" else None),
         _listed("Data", card.get("dataset")),
@@ -166,9 +173,30 @@ def _space(card: Card) -> str:
     return f"`{space.get('name', 'not stated')}` (`{config}`)"
 
 
+def _chosen(card: Card) -> str:
+    """What chose it, and how those that it won against did."""
+    said = card.get("chosen", "")
+    rows = [
+        (
+            f"**{row['digest']}** (this network)" if row.get("won") else str(row["digest"]),
+            str(row["epochs"]),
+            f"{row['value']:.6g}" if row.get("value") is not None else "failed",
+            f"{row['mean']:.6g}" if row.get("mean") is not None else "",
+        )
+        for row in card.get("contenders", ())
+    ]
+    if not said and not rows:
+        return ""
+    head = ("network", "epochs on train", "on valid", "expected, with all evidence")
+    return "\n\n".join(
+        ["## How it was chosen", *([f"By {said}."] if said else []), *([_table(head, rows)] if rows else [])]
+    )
+
+
 def _metrics(card: Card) -> str:
     # What the final training measured is true of the trained weights alone.
     hidden = "full" if card.get("weights") == "inherited" else ""
+    how = "" if hidden else card.get("measured_with", "")
     rows = [_measured(measurement) for measurement in card.get("measurements", ())]
     shown = {f"{row[0]}@{row[2]}" for row in rows}
     rows += [
@@ -182,7 +210,9 @@ def _metrics(card: Card) -> str:
     return (
         "## Metrics\n\n" + _table(("metric", "value", "level", "split", "measured with"), rows) + "\n\n"
         "Levels: `cost` is known without training; `supernet` is measured with shared weights; `short` after a short "
-        "and `full` after the final training. Numbers of different levels or contexts are not comparable."
+        "`contender` after a rung of the contest on train alone, and `full` after the final training. Numbers of "
+        "different levels or contexts are not comparable."
+        + (f" The test split was measured once, on what is delivered: {how}." if how else "")
     )
 
 

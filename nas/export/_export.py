@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -18,7 +18,8 @@ from torch import Tensor, nn
 from nas.export._card import card_files
 from nas.export._files import storage_errors, write
 from nas.export._formats import Deliverable, exported_program, onnx_bytes, program_bytes, source_files
-from nas.export._parity import run_onnx, run_program, run_source
+from nas.export._parity import run_onnx as run_tensors
+from nas.export._parity import run_program, run_source
 from nas.spec import ExportFormat
 from searchspaces import ExportError
 
@@ -63,7 +64,30 @@ def export_network(
     class_names: Sequence[str],
     card: Mapping[str, object],
 ) -> dict[str, float]:
-    """Write `network` to `folder` in each of `formats`, with a model card and the script that reproduces it.
+    """`write_formats` and then `write_card`: for a network of which all is known before it is written.
+
+    Returns:
+        The largest absolute difference of the logits, by format.
+    """
+    parity = write_formats(
+        network, batch, folder, formats=formats, mean=mean, std=std, class_names=class_names, card=card
+    )
+    write_card(folder, card, batch.shape[1:], class_names=class_names, parity=parity, num_images=len(batch))
+    return parity
+
+
+def write_formats(
+    network: nn.Module,
+    batch: Images,
+    folder: Path,
+    *,
+    formats: Sequence[ExportFormat],
+    mean: Sequence[float],
+    std: Sequence[float],
+    class_names: Sequence[str],
+    card: Mapping[str, object],
+) -> dict[str, float]:
+    """Write `network` to `folder` in each of `formats`.
 
     Every file is run on `batch`, whole and on its first image alone, and its logits are held against those of
     `network` in float32 on the CPU. `network` itself is left as it is.
@@ -75,7 +99,7 @@ def export_network(
         formats: what to write.
         mean, std: per channel, on the scale 0 to 1; become part of the delivered model.
         class_names: in the order of the logits.
-        card: what is known of the network, see `Card`.
+        card: what is known of the network, see `Card`; `model.py` names its architecture.
 
     Returns:
         The largest absolute difference of the logits, by format.
@@ -103,12 +127,42 @@ def export_network(
             for file in _FORMAT_FILES[name]:
                 (folder / file).unlink(missing_ok=True)
             raise
+    return parity
+
+
+def write_card(
+    folder: Path,
+    card: Mapping[str, object],
+    input_shape: Sequence[int],
+    *,
+    class_names: Sequence[str],
+    parity: Mapping[str, float],
+    num_images: int,
+) -> None:
+    """Write the model card, for people and for programs, and the script that reproduces the network, to `folder`.
+
+    Args:
+        input_shape: `channels x height x width`.
+        parity: what `write_formats` gave.
+        num_images: on so many images.
+
+    Raises:
+        StorageFull: no room is left.
+    """
     facts = card_files(
-        card, images.shape[1:], class_names=class_names, parity=parity, tolerance=TOLERANCE, num_images=len(images)
+        card, input_shape, class_names=class_names, parity=parity, tolerance=TOLERANCE, num_images=num_images
     )
     for file, text in facts.items():
         write(folder / file, text.encode())
-    return parity
+
+
+def run_onnx(file: Path, batches: Iterable[Images]) -> list[Tensor]:
+    """Logits of a delivered ONNX file in onnxruntime on the CPU, for each batch of images, uint8 or 0 to 1.
+
+    Raises:
+        ExportError: it does not run.
+    """
+    return run_tensors(file, (as_images(batch) for batch in batches))
 
 
 def archive(folder: Path, format: ExportFormat) -> Path:
@@ -180,7 +234,7 @@ def _write_format(name: ExportFormat, folder: Path, work: _Work) -> None:
 
 
 def _run_format(name: ExportFormat, folder: Path, images: Tensor) -> _Logits:
-    run = {"onnx": run_onnx, "torch_export": run_program, "pytorch": run_source}[name]
+    run = {"onnx": run_tensors, "torch_export": run_program, "pytorch": run_source}[name]
     return _Logits(*run(folder / _FORMAT_FILES[name][0], [images[:1], images]))
 
 

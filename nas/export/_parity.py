@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import safetensors.torch
@@ -34,8 +34,8 @@ _OURS = ("api", "db", "nas", "predictors", "searchspaces")
 _LIMIT_SECONDS = 300
 
 
-def run_onnx(file: Path, batches: Sequence[Tensor]) -> list[Tensor]:
-    """Logits of onnxruntime on the CPU for each batch."""
+def run_onnx(file: Path, batches: Iterable[Tensor]) -> list[Tensor]:
+    """Logits of onnxruntime on the CPU for each batch; of an iterator one batch is held at a time."""
     import onnxruntime
     from onnxruntime.capi.onnxruntime_pybind11_state import (
         EPFail,

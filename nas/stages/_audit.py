@@ -22,11 +22,12 @@ from nas.resources import (
     UnitPlan,
 )
 from nas.spec import JobSpec
+from nas.stages._choice import tell_choice
 from nas.stages._context import UnitContext
 from nas.stages._dear_costs import measure_front
 from nas.stages._drawing import Chosen, drawn_of, near_front, of_space
 from nas.stages._measuring import Measuring
-from nas.stages._trust import audit_level, audits, stratified_by, trust_report
+from nas.stages._trust import audit_level, audits, checked, stratified_by
 from nas.streams import stream
 from predictors.costs import Cost
 from searchspaces import Architecture, MeasurementError
@@ -119,7 +120,9 @@ class AuditStage:
             raise context.leave()
         audited_so_far = context.view.tally(level).finished
         if self._is_to_report(context, [*near, *others]):
-            context.journal.report(trust_report(context.view, spec))
+            found = checked(context.view, spec)
+            context.journal.report(found.report)
+            tell_choice(context, found)
         return {"audited": audited_so_far}
 
     def _give_up(self, evaluations: Sequence[Evaluation], context: UnitContext) -> None:

@@ -1,30 +1,22 @@
-"""DELIVER: train the chosen networks, look at the test split once, export, and check every export."""
+"""DELIVER: train the chosen networks, export them, check every export, and look at the test split once."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args
 
 import numpy as np
 
 from nas.admission import can_train
 from nas.ports import JobView
-from nas.resources import (
-    Delivery,
-    EvaluationState,
-    Fidelity,
-    FrontPoint,
-    JsonObject,
-    Measurement,
-    Objective,
-    ParetoFront,
-    Phase,
-    Proposal,
-    Settlement,
-    UnitPlan,
-)
+from nas.reports import Contender
+from nas.resources import Delivery, EvaluationState, Fidelity, JsonObject, Measurement, Proposal, Settlement, UnitPlan
 from nas.spec import ExportFormat, JobSpec, Level
+from nas.stages._choice import choose, in_words
+from nas.stages._contending import DeliveryTeller, Outcome, contend
+from nas.stages._contest import rungs_of
 from nas.stages._context import UnitContext
 from nas.streams import stream_seed
 from searchspaces import Architecture
@@ -34,61 +26,101 @@ if TYPE_CHECKING:
 
 Weights = Literal["trained", "inherited"]
 _PARITY_IMAGES = 64
+_TEST_BATCH = 256
 _WEIGHTS = "weights"
 
 
 class DeliverStage:
-    """One unit for each delivered network."""
+    """One unit for each delivered network, with those that contend for its place."""
 
     def plan(self, spec: JobSpec, view: JobView) -> list[UnitPlan]:
         if not can_train(spec):
             return []
-        points = delivered(view.front(), spec.deliver.networks)
+        choice = view.job().choice or choose(view, spec, None, num_samples=None)
+        texts = {estimate.digest: estimate.text for estimate in choice.estimates} if choice else {}
+        contests = choice.contests if choice else ()
         return [
-            UnitPlan(key=f"deliver-{number:04d}", payload={"text": point.text, "weights": "trained"})
-            for number, point in enumerate(points)
+            UnitPlan(
+                key=f"deliver-{number:04d}",
+                payload={"text": texts[contest[0]], "contenders": [texts[d] for d in contest], "weights": "trained"},
+            )
+            for number, contest in enumerate(contests)
         ]
 
     def run(self, context: UnitContext) -> JsonObject:
-        payload = context.unit.payload
-        architecture = context.bench.space.parse(payload["text"])
+        payload, space = context.unit.payload, context.bench.space
         formats: Sequence[ExportFormat] = payload.get("formats") or context.spec.deliver.formats
         weights: Weights = payload["weights"]
-        delivery = deliver(context, architecture, weights, formats)
+        epochs = context.spec.deliver.training.epochs
+        contenders = [space.parse(text) for text in payload.get("contenders", ())]
+        passes = sum(rung.num_networks * rung.epochs for rung in rungs_of(len(contenders), epochs))
+        teller = DeliveryTeller(context, passes + epochs)
+        if contenders:
+            outcome = contend(context, contenders, teller)
+            delivery = deliver(context, outcome.winner, weights, formats, teller, why=_why(context, outcome))
+        else:
+            delivery = deliver(context, space.parse(payload["text"]), weights, formats, teller)
         if weights == "trained":
             context.journal.report(delivery)
             context.journal.progress(delivered=len(context.journal.job().deliveries))
         return {"delivery": delivery.model_dump(mode="json")}
 
 
-def delivered(front: ParetoFront, num_networks: int) -> list[FrontPoint]:
-    """The best point by the first objective, then points spread evenly over the rest of the front."""
-    if not front.points or not num_networks:
-        return []
-    first: Objective = front.objectives[0]
-    sign = 1 if first.direction == "min" else -1
-    ranked = sorted(front.points, key=lambda point: (sign * point.values[first.key], point.number))
-    chosen = np.unique(np.linspace(0, len(ranked) - 1, min(num_networks, len(ranked))).round().astype(int))
-    return [ranked[i] for i in chosen]
+class Why(NamedTuple):
+    """What chose a network, and against whom it won; empty where somebody asked for it."""
+
+    chosen: str = ""
+    contenders: tuple[Contender, ...] = ()
+
+
+def _why(context: UnitContext, outcome: Outcome) -> Why:
+    job = context.journal.job()
+    choice = job.choice
+    estimate = next((e for e in choice.estimates if e.digest == outcome.winner.digest), None) if choice else None
+    said = in_words(estimate, choice.metric, choice.ranker, job.objectives) if choice and estimate else ""
+    if choice is not None and choice.warning:
+        said += f"; warning: {choice.warning}"
+    if outcome.contenders:
+        won = next(c for c in outcome.contenders if c.won)
+        said += (
+            f"; then first of {len(outcome.contenders)} that were trained in rungs on train alone and compared on "
+            f"valid ({won.value:.4g} after {won.epochs} epochs)"
+        )
+    return Why(said.removeprefix("; "), outcome.contenders)
 
 
 def deliver(
-    context: UnitContext, architecture: Architecture, weights: Weights, formats: Sequence[ExportFormat]
+    context: UnitContext,
+    architecture: Architecture,
+    weights: Weights,
+    formats: Sequence[ExportFormat],
+    teller: DeliveryTeller,
+    *,
+    why: Why = Why(),
 ) -> Delivery:
-    """One network with trained or inherited weights, exported and checked.
+    """One network with trained or inherited weights, exported, checked, and measured as it is handed out.
 
     Raises:
         ExportError: a format cannot be made, or differs from the network by more than 1e-4.
         Cancelled: the unit has to be given back.
     """
+    began = time.monotonic()
     known = _delivered_before(context, architecture, weights)
     if known:
         network = _load(context, architecture, known)
     elif weights == "trained":
-        network, known = _train(context, architecture)
+        network, known = _train(context, architecture, teller)
+        known = known.model_copy(update=why._asdict())
     else:
         network, known = _inherit(context, architecture)
-    parity, artifacts = _export(context, network, formats, _card(context, known))
+    folder = context.scratch / architecture.digest
+    parity = _write(context, network, formats, folder, _card(context, known))
+    if weights == "trained" and not known.metrics:
+        measured, how = _test(context, network, folder if "onnx" in formats else None)
+        _settle(context, architecture, measured, how, time.monotonic() - began)
+        metrics = {f"test_{name}": value for name, value in measured.items()}
+        known = known.model_copy(update={"metrics": metrics, "measured_with": how})
+    artifacts = _pack(context, formats, folder, _card(context, known), parity)
     return known.model_copy(
         update={"parity": {**known.parity, **parity}, "artifacts": {**known.artifacts, **artifacts}}
     )
@@ -117,26 +149,27 @@ def _inherit(context: UnitContext, architecture: Architecture) -> tuple[nn.Modul
 
     bench = context.bench
     network = bench.supernet().extract(architecture)
-    recalibrate(network, bench.dataset, device=bench.device, seed=context.spec.seed)
+    # What is handed out computes in fp32, whatever the search computed in.
+    recalibrate(network, bench.dataset, device=bench.device, seed=context.spec.seed, precision="fp32")
     return network, Delivery(digest=architecture.digest, text=architecture.text, weights="inherited")
 
 
-def _train(context: UnitContext, architecture: Architecture) -> tuple[nn.Module, Delivery]:
-    """The network trained on train + valid, its weights kept, and what it does on the test split."""
+def _train(context: UnitContext, architecture: Architecture, teller: DeliveryTeller) -> tuple[nn.Module, Delivery]:
+    """The network trained on train + valid, with its weights kept."""
     from safetensors.torch import save_file
 
-    from nas.training import evaluate_network, train_network
+    from nas.training import train_network
 
     spec, bench = context.spec, context.bench
     fidelity = Fidelity(level="full", resources={"epochs": spec.deliver.training.epochs})
-    began = time.monotonic()
     context.journal.propose(
         [Proposal(text=architecture.text, digest=architecture.digest, fidelity=fidelity, reason="deliver")]
     )
     network = bench.space.build(architecture, seed=stream_seed(spec.seed, "deliver", architecture.digest) % 2**32)
+    images = np.concatenate([bench.dataset.train.images, bench.dataset.valid.images])
     summary = train_network(
         network,
-        np.concatenate([bench.dataset.train.images, bench.dataset.valid.images]),
+        images,
         np.concatenate([bench.dataset.train.labels, bench.dataset.valid.labels]),
         bench.dataset,
         bench.task,
@@ -144,36 +177,57 @@ def _train(context: UnitContext, architecture: Architecture) -> tuple[nn.Module,
         seed=spec.seed,
         device=bench.device,
         precision=bench.precision,
+        statistics="fp32",
         checkpoints=context.checkpoints,
         should_stop=context.must_leave,
-        on_epoch=_EpochTeller(context, spec.deliver.training.epochs),
+        on_epoch=lambda epoch, epochs, loss: teller.tell(
+            f"final training, epoch {epoch} of {epochs}, loss {loss:.3f}", epoch
+        ),
     )
     if not summary.finished:
         raise context.leave()
     file = context.scratch / f"{architecture.digest}.safetensors"
     save_file({name: tensor.cpu().contiguous() for name, tensor in network.state_dict().items()}, file)
     artifact = context.artifacts.put(file, kind=_WEIGHTS, name=file.name, meta={"digest": architecture.digest})
-    test = bench.dataset.load_test()
-    metrics = evaluate_network(network, test.images, test.labels, bench.dataset, bench.task, device=bench.device)
-    measured = {f"test_{name}": value for name, value in metrics.items()}
-    _settle(context, architecture, measured, fidelity, time.monotonic() - began)
     return network, Delivery(
         digest=architecture.digest,
         text=architecture.text,
         weights="trained",
-        metrics=measured,
         artifacts={_WEIGHTS: artifact.artifact_id},
     )
 
 
+def _test(context: UnitContext, network: nn.Module, exported: Path | None) -> tuple[dict[str, float], str]:
+    """What the delivered network does on the test split, and what ran it: its ONNX file, or PyTorch in fp32."""
+    import onnxruntime
+    import torch
+
+    from nas.export import run_onnx
+    from nas.training import evaluate_network
+
+    bench = context.bench
+    test = bench.dataset.load_test()
+    if exported is None:
+        values = evaluate_network(
+            network, test.images, test.labels, bench.dataset, bench.task, device=bench.device, precision="fp32"
+        )
+        return values, f"PyTorch {torch.__version__}, fp32, on {bench.device.type}"
+    starts = range(0, len(test), _TEST_BATCH)
+    logits = run_onnx(exported / "model.onnx", (test.images[start : start + _TEST_BATCH] for start in starts))
+    values = bench.task.metrics(torch.cat(logits), torch.from_numpy(test.labels))
+    return values, f"onnxruntime {onnxruntime.__version__}, model.onnx, fp32, on cpu"
+
+
 def _settle(
-    context: UnitContext, architecture: Architecture, measured: dict[str, float], fidelity: Fidelity, seconds: float
+    context: UnitContext, architecture: Architecture, measured: dict[str, float], how: str, seconds: float
 ) -> None:
     from nas.training import code_version
 
-    place = {"device": context.bench.device.type, "split": "test", "code": code_version()}
+    fidelity = Fidelity(level="full", resources={"epochs": context.spec.deliver.training.epochs})
+    place = {"split": "test", "dtype": "fp32", "measured_with": how, "code": code_version()}
     measurements = tuple(
-        Measurement(metric=name, value=value, fidelity=fidelity, context=place) for name, value in measured.items()
+        Measurement(metric=f"test_{name}", value=value, fidelity=fidelity, context=place)
+        for name, value in measured.items()
     )
     mine = [e for e in context.journal.pending("full") if e.proposal.digest == architecture.digest]
     context.journal.settle(
@@ -189,15 +243,14 @@ def _settle(
     )
 
 
-def _export(
-    context: UnitContext, network: nn.Module, formats: Sequence[ExportFormat], card: dict[str, Any]
-) -> tuple[dict[str, float], dict[str, str]]:
-    from nas.export import archive, export_network
+def _write(
+    context: UnitContext, network: nn.Module, formats: Sequence[ExportFormat], folder: Path, card: dict[str, Any]
+) -> dict[str, float]:
+    """The network in every format, in a folder; how far each is from it."""
+    from nas.export import write_formats
 
     dataset = context.bench.dataset
-    digest = card["architecture"]["digest"]
-    folder = context.scratch / digest
-    parity = export_network(
+    return write_formats(
         network,
         dataset.valid.images[:_PARITY_IMAGES],
         folder,
@@ -207,12 +260,27 @@ def _export(
         class_names=dataset.class_names,
         card=card,
     )
+
+
+def _pack(
+    context: UnitContext,
+    formats: Sequence[ExportFormat],
+    folder: Path,
+    card: dict[str, Any],
+    parity: dict[str, float],
+) -> dict[str, str]:
+    """Each format with the card as an archive that is kept; format -> artifact id."""
+    from nas.export import archive, write_card
+
+    dataset = context.bench.dataset
+    num_images = min(_PARITY_IMAGES, len(dataset.valid))
+    write_card(folder, card, dataset.input_shape, class_names=dataset.class_names, parity=parity, num_images=num_images)
     artifacts: dict[str, str] = {}
     for name in formats:
-        meta = {"digest": digest, "format": name, "weights": card["weights"]}
+        meta = {"digest": card["architecture"]["digest"], "format": name, "weights": card["weights"]}
         file = archive(folder, name)
         artifacts[name] = context.artifacts.put(file, kind=name, name=file.name, meta=meta).artifact_id
-    return parity, artifacts
+    return artifacts
 
 
 def _card(context: UnitContext, delivery: Delivery) -> dict[str, Any]:
@@ -229,31 +297,13 @@ def _card(context: UnitContext, delivery: Delivery) -> dict[str, Any]:
         "architecture": architecture.to_json(),
         "space": spec.space.model_dump(mode="json"),
         "weights": delivery.weights,
+        "chosen": delivery.chosen,
+        "contenders": [contender.model_dump(mode="json") for contender in delivery.contenders],
         "metrics": {**known, **{f"{name}@full": value for name, value in delivery.metrics.items()}},
+        "measured_with": delivery.measured_with,
         "measurements": [m.model_dump(mode="json") for evaluation in evaluations for m in evaluation.measurements],
         "dataset": {"name": context.bench.dataset.name, "digest": context.bench.dataset.digest},
         "training": spec.deliver.training.model_dump(mode="json") if delivery.weights == "trained" else None,
         "job": {"id": context.job.job_id, "name": context.job.name, "spec": spec.to_mapping()},
         "code": code_version(),
     }
-
-
-class _EpochTeller:
-    """Progress of a final training."""
-
-    def __init__(self, context: UnitContext, epochs: int) -> None:
-        self.context, self.epochs, self.began = context, epochs, time.monotonic()
-        self.first: int | None = None
-
-    def __call__(self, epoch: int, epochs: int, loss: float) -> None:
-        self.first = epoch - 1 if self.first is None else self.first
-        done, total = len(self.context.journal.job().deliveries), self.context.spec.deliver.networks
-        each = (time.monotonic() - self.began) / (epoch - self.first)
-        self.context.journal.progress(
-            phase=Phase.DELIVER,
-            fraction=min(1.0, (done + epoch / epochs) / max(1, total)),
-            message=f"final training, epoch {epoch} of {epochs}, loss {loss:.3f}",
-            seconds_left=each * (epochs - epoch + epochs * max(0, total - done - 1)),
-            delivered=done,
-            deliveries_total=total,
-        )

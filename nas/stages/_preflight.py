@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from nas.admission import can_train
-from nas.evaluators import waits
+from nas.evaluators import needs_supernet, waits
 from nas.ports import JobView
 from nas.resources import JsonObject, Phase, PreflightReport, UnitPlan
 from nas.spec import JobSpec
@@ -82,12 +82,24 @@ def preflight(
         satisfiable=survey.satisfiable,
         share_feasible=survey.share_feasible,
         notes=tuple(notes),
+        phases=phases_of(spec),
     )
     return (
         _with_training(report, spec, bench, expected_seconds(measured, spec))
         if can_train(spec)
         else _without_training(report, spec)
     )
+
+
+def phases_of(spec: JobSpec) -> tuple[Phase, ...]:
+    """The phases in which a job has something to do, as far as that is known before it runs."""
+    busy = {
+        Phase.SCORE: bool(spec.scoring.pool and spec.scoring.proxies),
+        Phase.SUPERNET: needs_supernet(spec.evaluator),
+        Phase.AUDIT: audits(spec) and spec.audit.networks > 0,
+        Phase.DELIVER: can_train(spec) and spec.deliver.networks > 0,
+    }
+    return tuple(phase for phase in Phase if busy.get(phase, True))
 
 
 def _without_training(report: PreflightReport, spec: JobSpec) -> PreflightReport:
@@ -110,7 +122,8 @@ def _with_training(report: PreflightReport, spec: JobSpec, bench: Workbench, pri
         notes.append(f"memory is short: batches run in parts of at most {timing.at_once} samples")
     epochs, limit = spec.budget.epochs, spec.budget.wall_time
     epoch_seconds = timing.pass_seconds * passes * per_epoch
-    if limit and epoch_seconds * epochs > _TRAINING_SHARE * limit:
+    shared = needs_supernet(spec.evaluator)
+    if shared and limit and epoch_seconds * epochs > _TRAINING_SHARE * limit:
         epochs = max(1, min(epochs, int(_TRAINING_SHARE * limit / epoch_seconds)))
         notes.append(f"budget.wall_time leaves half its time, {epochs} of {spec.budget.epochs} epochs, for training")
     scoring = time_scoring(spec, bench)
@@ -120,7 +133,7 @@ def _with_training(report: PreflightReport, spec: JobSpec, bench: Workbench, pri
     known = {
         "largest_path_bytes": timing.largest_path_bytes,
         "threads": timing.threads,
-        "train_steps": epochs * per_epoch,
+        "train_steps": epochs * per_epoch if shared else None,
         "expected_seconds": None if waits(spec.evaluator) else sum(seconds.values()),
         "phase_seconds": seconds,
         "notes": tuple(notes),

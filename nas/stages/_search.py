@@ -15,8 +15,10 @@ from nas.ports import Control, JobView
 from nas.resources import AUDITED, Evaluation, EvaluationState, Fidelity, JsonObject, Phase, Settlement, UnitPlan
 from nas.searchers import make_searcher
 from nas.spec import JobSpec
+from nas.stages._choice import tell_choice
 from nas.stages._dear_costs import measure_front, measure_here
 from nas.stages._measuring import Measuring
+from nas.stages._trust import checked
 from nas.streams import stream
 from searchspaces import InfeasibleSpace
 
@@ -45,6 +47,8 @@ class SearchStage:
         measure_front(context, search.measuring.pricing)
         if not context.journal.front_size():
             raise InfeasibleSpace(f"no architecture was found that could be measured and is feasible: {reason}.")
+        has_audits = bool(context.view.results(Phase.AUDIT))  # of an earlier round, before the budget was raised
+        tell_choice(context, checked(context.view, context.spec) if has_audits else None)
         return {"reason": reason, "evaluations": search.num_evaluated, "infeasible": search.num_infeasible}
 
 

@@ -10,6 +10,7 @@ from nas.evaluators import REGISTRY as EVALUATORS
 from nas.evaluators import needs_data, needs_supernet
 from nas.resources import Phase
 from nas.spec import JobSpec
+from nas.stages._contest import plan_of
 from nas.stages._score import scored_space, scoring_context
 from nas.stages._trust import audits
 from nas.streams import stream
@@ -138,7 +139,10 @@ def phase_seconds(
         Phase.SUPERNET: per_image * num_train * epochs * passes if shared and not spec.supernet.from_job else 0.0,
         Phase.SEARCH: (each + scoring) * spec.budget.evaluations,
         Phase.AUDIT: per_image * num_train * spec.audit.training.epochs * audited,
-        Phase.DELIVER: per_image * (num_train + num_valid) * spec.deliver.training.epochs * spec.deliver.networks,
+        Phase.DELIVER: spec.deliver.networks
+        * plan_of(spec.deliver).seconds(
+            train_epoch=per_image * num_train, final_epoch=per_image * (num_train + num_valid)
+        ),
     }
 
 

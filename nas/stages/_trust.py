@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -21,11 +22,13 @@ from nas.trust import trust_report as report_of
 from predictors.encoding import Columns, SpaceEncoder, every_block
 from predictors.ranking import rank_vote
 from predictors.surrogates import REGISTRY as PREDICTORS
+from predictors.surrogates import Predictor
 from searchspaces import REGISTRY as SPACES
 from searchspaces import Architecture
 
 _TRAINED = ("short", "full")
-_PREDICTOR = "fused"
+_PREDICTOR, _VOTE = "fused", "vote"
+FUSED = "fused (cross-validated)"
 _FOLDS = 10
 
 Floats = npt.NDArray[np.float64]
@@ -48,7 +51,8 @@ def audit_level(spec: JobSpec) -> Level:
     return level_of(spec, spec.audit.evaluator) if spec.audit.evaluator else "short"
 
 
-def _truth_key(spec: JobSpec) -> str:
+def truth_key_of(spec: JobSpec) -> str:
+    """Under which `metric@level` the audit keeps what it measures."""
     return f"accuracy@{audit_level(spec)}"
 
 
@@ -57,38 +61,117 @@ def stratified_by(spec: JobSpec, known: Collection[str]) -> str | None:
     return next((metric for metric in (*spec.objectives, *free_costs(spec.space)) if metric in known), None)
 
 
+class Checked(NamedTuple):
+    """A trust report, and what it was made from.
+
+    Attributes:
+        rows: the candidates with a true value.
+        truth: their true values, one each.
+        rankers: everything that ranked them, the free baselines too: name -> a score each, larger is better.
+    """
+
+    report: TrustReport
+    rows: tuple[Candidate, ...]
+    truth: Floats
+    rankers: Mapping[str, Floats]
+
+
 def trust_report(view: JobView, spec: JobSpec) -> TrustReport:
     """What the networks that were trained for real so far say of everything that ranks the candidates."""
-    truth_key, level = _truth_key(spec), level_of(spec)
+    return checked(view, spec).report
+
+
+def checked(view: JobView, spec: JobSpec) -> Checked:
+    """The trust report, with the scores behind it."""
+    truth_key = truth_key_of(spec)
     rows = [] if trains(spec) else view.candidates(having=truth_key)
     asked = {e.proposal.digest: e.proposal for e in view.settled(audit_level(spec))} if rows else {}
     drawn = [drawn_of(asked[c.digest].memo) if c.digest in asked else Drawn() for c in rows]
-    examined = {
-        **{o.key if o.direction == "max" else f"-{o.key}": o for o in view.job().objectives if o.level != "cost"},
-        f"accuracy@{level}": Objective(metric="accuracy", level=level, direction="max"),
-        f"-loss@{level}": Objective(metric="loss", level=level, direction="min"),
-    }
-    rankers = {
-        name: np.array([c.values[o.key] for c in rows]) * (1 if o.direction == "max" else -1)
-        for name, o in examined.items()
-        if all(o.key in c.values for c in rows)
-    }
-    rankers |= _proxies(rows)
-    free = {
-        metric: np.array([c.values[f"{metric}@cost"] for c in rows])
-        for metric in free_costs(spec.space)
-        if all(f"{metric}@cost" in c.values for c in rows)
-    }
-    truth = np.array([c.values[truth_key] for c in rows])
-    costs = {name: free[name] for name in FREE if name in free}
-    rankers |= _fused(spec, rows, truth, {**costs, **{name.partition("@proxy")[0]: rankers[name] for name in rankers}})
-    voters = [costs[name] for name in FREE[:1] if name in costs] + list(_proxies(rows).values())
-    rankers |= {"vote": rank_vote(voters)} if len(voters) > 1 else {}
     provenance = _provenance(view, spec, rows)
+    if not rows:
+        return Checked(_nothing_to_rank(spec, provenance), (), np.empty(0), {})
+    objectives = view.job().objectives
+    known = Rankings.of(rows, spec, objectives)
+    rankers = known.examined | _proxies(rows)
+    free = {metric: scores for metric, scores in known.free.items() if np.isfinite(scores).all()}
+    truth = np.array([c.values[truth_key] for c in rows])
+    columns = _columns(rankers, free)
+    rankers |= {FUSED: _cross_validated(spec, rows, truth, columns)} if len(rows) >= _FOLDS and columns else {}
+    voters = _voters(free, rankers)
+    rankers |= {_VOTE: rank_vote(voters)} if len(voters) > 1 else {}
     report = report_of(truth, rankers, free, seed=spec.seed, provenance=provenance, drawn=drawn)
-    if not trains(spec):
-        return report
-    return report.model_copy(update={"verdict": "no ranking to check: the search trained its networks for real"})
+    return Checked(report, tuple(rows), truth, {**free, **rankers})
+
+
+def _nothing_to_rank(spec: JobSpec, provenance: Provenance) -> TrustReport:
+    """What applies instead of a table of rankers, where no ranking was held against anything."""
+    if trains(spec):
+        verdict = (
+            f"no ranking to check: the search measured every network itself, as {spec.evaluator.name} does, "
+            f"at level {level_of(spec)}"
+        )
+        return TrustReport(audited=0, verdict=verdict, truth="nothing, as none is needed", rankers=())
+    verdict = "too few: no network was trained for real, so that nothing says how far the ranking can be trusted"
+    return TrustReport(audited=0, verdict=verdict, truth=provenance.truth, rankers=(), provenance=provenance)
+
+
+class Rankings(NamedTuple):
+    """What ranks candidates by itself: the measured objectives with accuracy and loss, and the free costs."""
+
+    examined: dict[str, Floats]
+    free: dict[str, Floats]
+
+    @classmethod
+    def of(cls, rows: Sequence[Candidate], spec: JobSpec, objectives: Sequence[Objective]) -> Rankings:
+        """Larger is better; costs are NaN where they are not known."""
+        level = level_of(spec)
+        keys = {
+            **{o.key if o.direction == "max" else f"-{o.key}": o for o in objectives if o.level != "cost"},
+            f"accuracy@{level}": Objective(metric="accuracy", level=level, direction="max"),
+            f"-loss@{level}": Objective(metric="loss", level=level, direction="min"),
+        }
+        examined = {
+            name: np.array([c.values[o.key] for c in rows]) * (1 if o.direction == "max" else -1)
+            for name, o in keys.items()
+            if all(o.key in c.values for c in rows)
+        }
+        free = {
+            metric: np.array([c.values.get(f"{metric}@cost", np.nan) for c in rows])
+            for metric in free_costs(spec.space)
+        }
+        return cls(examined, free)
+
+
+def scores_of(
+    name: str, candidates: Sequence[Candidate], spec: JobSpec, found: Checked, objectives: Sequence[Objective]
+) -> Floats | None:
+    """What one ranker of a trust report gives these candidates, one each and larger is better; None: not to all.
+
+    The predictor is fitted on all audited networks, so it has seen the labels of those among the candidates.
+    """
+    known = Rankings.of(candidates, spec, objectives)
+    rankers = known.examined | _proxies(candidates)
+    free = {metric: known.free[metric] for metric in known.free if metric in found.rankers}
+    if name == FUSED:
+        columns = _columns({key: rankers[key] for key in rankers if key in found.rankers}, free)
+        return _predicted(spec, found, candidates, columns)
+    if name == _VOTE:
+        voters = _voters(free, {key: rankers[key] for key in rankers if key in found.rankers})
+        return rank_vote(voters) if voters else None
+    scores = {**free, **rankers}.get(name)
+    return None if scores is None or not np.isfinite(scores).all() else scores
+
+
+def _columns(rankers: Mapping[str, Floats], free: Mapping[str, Floats]) -> dict[str, Floats]:
+    """What the predictor may know of every network: costs that count as scores, and what ranks."""
+    costs = {name: free[name] for name in FREE if name in free}
+    return {**costs, **{name.partition("@proxy")[0]: rankers[name] for name in rankers}}
+
+
+def _voters(free: Mapping[str, Floats], rankers: Mapping[str, Floats]) -> list[Floats]:
+    """A size, and the scores of untrained networks."""
+    sizes = [free[name] for name in FREE[:1] if name in free]
+    return sizes + [rankers[name] for name in rankers if name.endswith("@proxy")]
 
 
 def _proxies(rows: Sequence[Candidate]) -> dict[str, Floats]:
@@ -105,30 +188,48 @@ def _proxies(rows: Sequence[Candidate]) -> dict[str, Floats]:
     }
 
 
-def _fused(spec: JobSpec, rows: Sequence[Candidate], truth: Floats, known: Mapping[str, Floats]) -> dict[str, Floats]:
+def _cross_validated(spec: JobSpec, rows: Sequence[Candidate], truth: Floats, known: Mapping[str, Floats]) -> Floats:
     """What the predictor makes of all that is known and of labels of the other networks.
 
     Every network is predicted by what the predictor learned on nine tenths of the networks that do not hold it.
     """
-    if len(rows) < _FOLDS or not known:
-        return {}
-    columns = Columns(tuple(known), np.stack(list(known.values()), axis=1))
-    space = SPACES[spec.space.name](spec.space.config)
-    audited = [space.parse(c.text) for c in rows]
-    place = {architecture: row for row, architecture in enumerate(audited)}
-
-    def scores(architectures: Sequence[Architecture]) -> Columns:
-        return columns._replace(values=columns.values[[place[architecture] for architecture in architectures]])
-
-    predictor = PREDICTORS[_PREDICTOR](None, SpaceEncoder(space, every_block(space), scores=scores))
+    architectures, predictor = _predictor(spec, rows, known)
     folds = stream(spec.seed, "trust", "folds").permutation(len(rows)) % _FOLDS
     expected = np.zeros(len(rows))
     for fold in range(_FOLDS):
         inside, outside = np.flatnonzero(folds == fold), np.flatnonzero(folds != fold)
         rng = stream(spec.seed, "trust", "fused", fold)
-        predictor.fit([audited[i] for i in outside], truth[outside], rng=rng)
-        expected[inside] = predictor.predict([audited[i] for i in inside]).mean
-    return {"fused (cross-validated)": expected}
+        predictor.fit([architectures[i] for i in outside], truth[outside], rng=rng)
+        expected[inside] = predictor.predict([architectures[i] for i in inside]).mean
+    return expected
+
+
+def _predicted(
+    spec: JobSpec, found: Checked, candidates: Sequence[Candidate], known: Mapping[str, Floats]
+) -> Floats | None:
+    """What the predictor makes of all candidates, after it learned from all audited ones."""
+    place = {candidate.digest: row for row, candidate in enumerate(candidates)}
+    if any(c.digest not in place for c in found.rows) or not known:
+        return None
+    architectures, predictor = _predictor(spec, candidates, known)
+    labelled = [architectures[place[c.digest]] for c in found.rows]
+    predictor.fit(labelled, found.truth, rng=stream(spec.seed, "trust", "fused", "all"))
+    return predictor.predict(architectures).mean
+
+
+def _predictor(
+    spec: JobSpec, rows: Sequence[Candidate], known: Mapping[str, Floats]
+) -> tuple[list[Architecture], Predictor]:
+    """The architectures of these candidates, and a predictor that knows the columns of each."""
+    columns = Columns(tuple(known), np.stack(list(known.values()), axis=1))
+    space = SPACES[spec.space.name](spec.space.config)
+    architectures = [space.parse(c.text) for c in rows]
+    place = {architecture: row for row, architecture in enumerate(architectures)}
+
+    def scores(asked: Sequence[Architecture]) -> Columns:
+        return columns._replace(values=columns.values[[place[architecture] for architecture in asked]])
+
+    return architectures, PREDICTORS[_PREDICTOR](None, SpaceEncoder(space, every_block(space), scores=scores))
 
 
 def _provenance(view: JobView, spec: JobSpec, rows: Sequence[Candidate]) -> Provenance:
@@ -138,7 +239,7 @@ def _provenance(view: JobView, spec: JobSpec, rows: Sequence[Candidate]) -> Prov
     trained = f"validation accuracy after {spec.audit.training.epochs} epochs of training alone"
     measured = [m for c in rows[:1] for e in view.evaluations(c.digest) for m in e.measurements]
     ranked = next((m for m in measured if m.fidelity.level == level), None)
-    true = next((m for m in measured if f"{m.metric}@{m.fidelity.level}" == _truth_key(spec)), None)
+    true = next((m for m in measured if f"{m.metric}@{m.fidelity.level}" == truth_key_of(spec)), None)
     spent = "".join(f", {name} {amount:g}" for name, amount in true.fidelity.resources.items()) if true else ""
     return Provenance(
         truth=f"accuracy as {by} measures it{spent}" if by else trained,

@@ -20,9 +20,9 @@ def recalibrate(
     network: nn.Module,
     dataset: Dataset,
     *,
+    precision: Precision,
     seed: int = 0,
     device: torch.device | str = "auto",
-    precision: Precision = "auto",
 ) -> nn.Module:
     """Set the statistics of every batch normalisation from training images, in place; returns the network.
 
@@ -103,8 +103,8 @@ def evaluate_network(
     dataset: Dataset,
     task: Task,
     *,
+    precision: Precision,
     device: torch.device | str = "auto",
-    precision: Precision = "auto",
     batch_size: int = 1024,
 ) -> dict[str, float]:
     """Metrics of a stand-alone network in evaluation mode over these samples, in order.

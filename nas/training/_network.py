@@ -45,6 +45,7 @@ def train_network(  # noqa: PLR0917
     seed: int,
     device: torch.device | str = "auto",
     precision: Precision = "auto",
+    statistics: Precision | None = None,
     checkpoints: Checkpoints | None = None,
     checkpoint_name: str = "network",
     should_stop: Callable[[], bool] = lambda: False,
@@ -58,6 +59,8 @@ def train_network(  # noqa: PLR0917
     Args:
         images, labels: as in a Split: `samples x channels x height x width` uint8, `samples`.
         dataset: whose normalisation and augmentation hold for the images.
+        statistics: in which format the final statistics are computed: that in which the network will be run; none
+            given, as `precision`.
         on_epoch: told (epochs done, epochs, mean loss).
 
     Raises:
@@ -79,7 +82,8 @@ def train_network(  # noqa: PLR0917
 
     summary = engine.run(should_stop=should_stop, on_step=None, on_epoch=tell)
     if summary.finished:
-        set_statistics(network, calibration_images(data, seed=seed), dtype=stepper.dtype)
+        dtype = choose_dtype(statistics or precision, place, dataset.input_shape)
+        set_statistics(network, calibration_images(data, seed=seed), dtype=dtype)
         network.eval()
     return summary
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from nas.resources import ArtifactInfo, Export, Job
-from tests.api.conftest import TEXTS, Running, digest_of, fill
+from nas.resources import ArtifactInfo, Export, Job, Phase
+from tests.api.conftest import TEXTS, Running, SearchOnly, digest_of, fill
 from tests.api.test_jobs import problem
 
 CONTENT = bytes(range(256)) * 40
@@ -87,7 +87,7 @@ def test_an_export_is_queued_and_found_again(delivered: tuple[Running, Job]) -> 
     answer = service.http.post(f"/v1/jobs/{job.job_id}/exports", json=wanted)
     assert answer.status_code == 202
     export = Export.model_validate(answer.json())
-    assert (export.formats, export.weights, export.state) == (("onnx", "pytorch"), "inherited", "QUEUED")
+    assert (export.formats, export.weights, export.state) == (("onnx", "pytorch"), "trained", "QUEUED")
     assert Export.model_validate(service.http.get(answer.headers["location"]).json()) == export
     assert [item["export_id"] for item in service.http.get(f"/v1/jobs/{job.job_id}/exports").json()["items"]] == [
         export.export_id
@@ -98,6 +98,36 @@ def test_the_best_candidate_is_exported_with_the_weights_it_was_delivered_with(d
     service, job = delivered
     export = service.http.post(f"/v1/jobs/{job.job_id}/exports", json={}).json()
     assert (export["digest"], export["weights"]) == (job.deliveries[0].digest, "trained")
+
+
+class SharedWeights(SearchOnly):
+    """A planner of jobs that train a supernet before they search."""
+
+    def stages(self, job: Job) -> tuple[Phase, ...]:
+        return (Phase.SUPERNET, Phase.SEARCH)
+
+
+def test_without_a_supernet_the_default_is_trained_and_inherited_is_refused_with_that_way_out(
+    delivered: tuple[Running, Job],
+) -> None:
+    service, job = delivered
+    path, wanted = f"/v1/jobs/{job.job_id}/exports", {"candidate": digest_of(TEXTS[0])}
+    assert service.http.post(path, json=wanted).json()["weights"] == "trained"
+    refused = problem(service.http.post(path, json=wanted | {"weights": "inherited"}), 409, "INVALID_STATE")
+    assert "no trained supernet" in str(refused["detail"])
+    assert "`trained`" in str(refused["detail"])
+
+
+def test_with_a_supernet_what_was_not_delivered_comes_with_inherited_weights(service: Running) -> None:
+    job, worker = service.submit(), service.store.register_worker("tests", 1, "cpu")
+    for _ in SharedWeights().stages(job):
+        lease = service.store.claim(worker.worker_id, lease_seconds=60, planner=SharedWeights())
+        assert lease is not None
+        if lease.unit.stage is Phase.SEARCH:
+            fill(lease, 2)
+        lease.complete({"artifact_id": "art_1"})
+    answer = service.http.post(f"/v1/jobs/{job.job_id}/exports", json={"candidate": digest_of(TEXTS[0])})
+    assert answer.json()["weights"] == "inherited"
 
 
 @pytest.mark.parametrize(

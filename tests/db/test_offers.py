@@ -312,7 +312,7 @@ def test_an_id_of_no_offered_evaluation_is_not_found(store: Store, worker_id: st
             store.renew_evaluation(unknown, 1)
 
 
-LATER = ("supernet", "clock_seconds", "clock_since", "plan", "contexts")  # columns that jobs had not at first
+LATER = ("supernet", "clock_seconds", "clock_since", "plan", "contexts", "choice")  # columns that jobs had not at first
 
 
 def test_a_store_of_the_first_version_is_migrated_with_what_it_holds(

@@ -361,7 +361,7 @@ def test_any_other_point_is_exported_on_request(client: Client, exportable: Job,
     folder = job.candidate(other.digest).export(tmp_path / "other", format="pytorch")
     assert (folder / "made.txt").read_text() == "on request"
     (asked,) = job.exports()
-    assert (asked.digest, asked.weights, asked.formats) == (other.digest, "inherited", ("pytorch",))
+    assert (asked.digest, asked.weights, asked.formats) == (other.digest, "trained", ("pytorch",))
 
 
 def test_an_export_never_replaces_a_file_unasked(client: Client, exportable: Job, tmp_path: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 import torch
 from torch import nn
@@ -40,7 +42,7 @@ def test_what_is_extracted_and_recalibrated_does_not_depend_on_its_batch(tracks:
     supernet = space.supernet(seed=1)
     network = supernet.extract(space.extremes().largest)
     weights = {name: p.clone() for name, p in network.named_parameters()}
-    assert recalibrate(network, DATASET, device="cpu") is network
+    assert recalibrate(network, DATASET, device="cpu", precision="fp32") is network
     images = DeviceData.of(DATASET.valid, DATASET, "cpu").batches(16)[0].images
     with torch.no_grad():
         torch.testing.assert_close(network(images)[:1], network(images[:1]), rtol=1e-4, atol=1e-5)
@@ -97,10 +99,10 @@ def test_tracking_starts_where_there_is_none_and_keeps_what_there_is() -> None:
 
 def test_metrics_over_several_batches_are_those_over_all_samples() -> None:
     space, task = small_space(), TASKS["classification"](None, DATASET)
-    network = recalibrate(space.build(space.extremes().largest), DATASET, device="cpu")
+    network = recalibrate(space.build(space.extremes().largest), DATASET, device="cpu", precision="fp32")
     valid = DATASET.valid
-    whole = evaluate_network(network, valid.images, valid.labels, DATASET, task, device="cpu")
-    parts = evaluate_network(network, valid.images, valid.labels, DATASET, task, device="cpu", batch_size=5)
+    run = partial(evaluate_network, network, valid.images, valid.labels, DATASET, task, device="cpu", precision="fp32")
+    whole, parts = run(), run(batch_size=5)
     assert whole == pytest.approx(parts, abs=1e-5)
     batches = DeviceData.of(valid, DATASET, "cpu").batches(16)
     assert evaluate_batches(network, batches, task) == whole
