@@ -10,7 +10,7 @@ from ipaddress import ip_network
 from fastapi import FastAPI
 
 from api import errors, openapi, page
-from api.dependencies import Admit, Preflight, Refuse, Service
+from api.dependencies import Admit, Service
 from api.event_stream import EventStreams
 from api.metrics import Metrics
 from api.proxies import TrustedProxies
@@ -28,24 +28,18 @@ Errors are RFC 9457 problems with a stable `code` and every violation (field, va
 refused (422). Times are UTC."""
 
 
-def create_app(
-    store: Store, settings: Settings, *, admit: Admit, preflight: Preflight, refuse: Refuse | None = None
-) -> FastAPI:
+def create_app(store: Store, settings: Settings, *, admit: Admit) -> FastAPI:
     """The service over a store.
 
     Args:
         store: an open store; whoever opened it closes it.
         settings: how the service runs.
-        admit: checks what a user submits; raises SpecError with every violation.
-        preflight: says what an admitted job would meet.
-        refuse: raises SpecError for an admitted job that cannot succeed; asked before it is stored.
+        admit: checks what a user submits, quickly, and runs no network; raises SpecError with every violation.
     """
     service = Service(
         store=store,
         settings=settings,
         admit=admit,
-        preflight=preflight,
-        refuse=refuse or (lambda spec: None),
         tokens=Tokens(settings.tokens),
         metrics=Metrics(store),
         streams=EventStreams(store, settings.poll_seconds),

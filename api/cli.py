@@ -36,6 +36,8 @@ from api.options import (
     JobRef,
     LeaseSeconds,
     Port,
+    PreflightMemory,
+    PreflightSeconds,
     SpecPath,
     StoreUrl,
     Token,
@@ -47,7 +49,7 @@ from api.options import (
 )
 from nas.client import Client, JobHandle
 from nas.paths import with_absolute_paths
-from nas.resources import JobState, TableInfo
+from nas.resources import JobState, Phase, TableInfo
 from nas.spec import ExportFormat, JobSpec, PluginRef
 from nas.yaml import read_yaml
 from searchspaces import NASError, ServiceError, one_of
@@ -122,12 +124,21 @@ def worker(
         float,
         typer.Option(envvar="NAS_LEASE_SECONDS", min=0.5, max=3600, help="How long a silent worker keeps a unit."),
     ] = 30.0,
+    preflight_seconds: PreflightSeconds = 600.0,
+    preflight_memory: PreflightMemory = None,
     watch_parent: WatchParent = False,
 ) -> None:
     """Start one more worker on a store, until Ctrl-C; work in progress is given back with its checkpoint."""
     log_to_terminal()
     _server_part("api.worker").run_worker(
-        store, folder, device=device, lease_seconds=lease_seconds, threads=threads, watch_parent=watch_parent
+        store,
+        folder,
+        device=device,
+        lease_seconds=lease_seconds,
+        threads=threads,
+        preflight_seconds=preflight_seconds,
+        preflight_memory=preflight_memory,
+        watch_parent=watch_parent,
     )
 
 
@@ -154,7 +165,8 @@ def run(
             say(f"job {handle.job_id} ({handle.job.name}), page: {page}")
             handle.wait()
             print_outcome(handle, page)
-            if not once:
+            is_refused = handle.state is JobState.FAILED and handle.job.progress.phase is Phase.PREFLIGHT
+            if not once and not is_refused:
                 say("still serving; Ctrl-C ends it, and the next run goes on with the same store.")
                 threading.Event().wait()
     except KeyboardInterrupt:
@@ -180,7 +192,7 @@ def submit(
     """Submit a job."""
     with _client(url, token) as client:
         if dry_run:
-            report = client.dry_run(spec)
+            report = client.dry_run(spec, tell=lambda words: typer.echo(words, err=True))
             return print_json(report) if as_json else print_preflight(report)
         handle = client.submit(spec)
         if not as_json:

@@ -12,11 +12,24 @@ from pydantic import BaseModel
 from nas.client import JobHandle
 from nas.plain import visible
 from nas.reports import TrustReport
-from nas.resources import DatasetInfo, Delivery, Job, JobState, ParetoFront, PluginInfo, PreflightReport, TableInfo
+from nas.resources import (
+    DatasetInfo,
+    Delivery,
+    Job,
+    JobState,
+    ParetoFront,
+    Phase,
+    PluginInfo,
+    PreflightReport,
+    TableInfo,
+)
 from searchspaces import ConfigError, NASError, ServiceError, SpecError
 
 if TYPE_CHECKING:
     from rich.console import Console
+
+
+_VIOLATION = ("field", "got", "expected")
 
 
 def print_json(value: BaseModel | Sequence[BaseModel] | dict[str, Any]) -> None:
@@ -56,7 +69,7 @@ def print_error(error: NASError) -> None:
     count = f"{len(violations)} violation" + ("s" if len(violations) > 1 else "")
     console.print(f"error: {count}", style="red", markup=False, highlight=False)
     rows = ((v.field, v.value, v.allowed) for v in violations)
-    _table(console, ("field", "got", "expected"), rows, keep_lines=True)
+    _table(console, _VIOLATION, rows, keep_lines=True)
 
 
 def print_jobs(jobs: Iterable[Job]) -> None:
@@ -163,7 +176,15 @@ def print_outcome(handle: JobHandle, page: str) -> None:
     """What a job that has ended came to."""
     job = handle.job
     if job.state is not JobState.SUCCEEDED:
-        say(f"job {job.job_id} ended {job.state.value}" + (f": {job.reason}" if job.reason else ""))
+        reason = f": {job.reason}" if job.reason and not job.violations else ""
+        during = f" in phase {job.progress.phase.value}" if job.progress.phase else ""
+        say(f"job {job.job_id} ended {job.state.value}{during}{reason}")
+    if job.state is JobState.FAILED and job.progress.phase is Phase.PREFLIGHT:
+        if job.violations:
+            rows = ((v.field, v.value, v.allowed) for v in job.violations)
+            _table(_console(), _VIOLATION, rows, keep_lines=True)
+        say(f"page: {page}")
+        return
     print_front(handle.pareto())
     if job.choice is not None:
         say(f"best: {_first(job)}")

@@ -14,13 +14,11 @@ from api.metrics import Metrics
 from api.security import Tokens, scope_needed
 from api.settings import Settings
 from db import Store
-from nas.resources import Objective, PreflightReport
+from nas.resources import Objective
 from nas.spec import JobSpec
 from searchspaces import Violation
 
 Admit = Callable[[Mapping[str, object]], tuple[JobSpec, tuple[Objective, ...]]]
-Preflight = Callable[[JobSpec], PreflightReport]
-Refuse = Callable[[JobSpec], None]
 
 
 @dataclass(frozen=True)
@@ -30,8 +28,6 @@ class Service:
     store: Store
     settings: Settings
     admit: Admit
-    preflight: Preflight
-    refuse: Refuse
     tokens: Tokens
     metrics: Metrics
     streams: EventStreams
@@ -54,6 +50,7 @@ READ, SUBMIT = scope_needed("read"), scope_needed("submit")
 WORK, ADMIN = scope_needed("worker"), scope_needed("admin")
 
 JobId = Annotated[str, Path(min_length=1, max_length=100, description="Id of a job.")]
+PreflightId = Annotated[str, Path(min_length=1, max_length=100, description="Id of a dry run.")]
 DigestOrBest = Annotated[
     str,
     Path(min_length=1, max_length=100, description="Digest, or `best`: the first by the job's evidence."),

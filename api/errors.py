@@ -17,6 +17,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from nas.reports import Resource
+from nas.resources import ProblemViolation
 from searchspaces import (
     BrokenPlugin,
     Cancelled,
@@ -86,14 +87,6 @@ _CODE_OF_STATUS = {
     416: "RANGE_NOT_SATISFIABLE",
     500: "INTERNAL",
 }
-
-
-class ProblemViolation(Resource):
-    """One thing that is wrong with a request."""
-
-    field: str = Field(description="Path of the field, or name of the parameter or header.")
-    value: str = Field(description="What was given.")
-    allowed: str = Field(description="What is expected.")
 
 
 class Problem(Resource):

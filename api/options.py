@@ -29,6 +29,15 @@ LeaseSeconds = Annotated[
     float | None,
     typer.Option(envvar="NAS_LEASE_SECONDS", min=0.5, max=3600, help="How long a silent worker keeps a unit."),
 ]
+PreflightSeconds = Annotated[
+    float, typer.Option(envvar="NAS_PREFLIGHT_SECONDS", min=1, max=86_400, help="How long preflight may measure.")
+]
+PreflightMemory = Annotated[
+    int | None,
+    typer.Option(
+        envvar="NAS_PREFLIGHT_MEMORY", min=2**28, help="Bytes that preflight may use; else four fifths of what is free."
+    ),
+]
 WatchParent = Annotated[bool, typer.Option("--watch-parent", hidden=True, help="End when standard input closes.")]
 
 

@@ -80,6 +80,9 @@ class Workers:
         threads = max(1, (os.cpu_count() or 1) // self.settings.workers)
         command = [sys.executable, "-P", "-m", "api", "worker", "--watch-parent", "--threads", str(threads)]
         command += ["--folder", str(self.settings.folder), "--lease-seconds", str(self.settings.lease_seconds)]
+        command += ["--preflight-seconds", str(self.settings.preflight_seconds)]
+        if self.settings.preflight_memory is not None:
+            command += ["--preflight-memory", str(self.settings.preflight_memory)]
         # not on the command line, where everybody on this machine can read the password in it
         store = {"NAS_STORE": self.settings.store or ""}
         with (logs / f"worker-{number}.log").open("ab") as file:
@@ -115,12 +118,10 @@ class Workers:
 
 
 def application(store: Store, settings: Settings) -> FastAPI:
-    """The app over a store, with a job's admission and preflight wired in."""
+    """The app over a store, with a job's admission wired in."""
     from api.app import create_app
-    from nas.job import preflight
 
-    refuse = _refuse if settings.embedded else None
-    return create_app(store, settings, admit=partial(_admit, store, settings), preflight=preflight, refuse=refuse)
+    return create_app(store, settings, admit=partial(_admit, store, settings))
 
 
 def _admit(store: Store, settings: Settings, mapping: Mapping[str, object]) -> tuple[JobSpec, tuple[Objective, ...]]:
@@ -133,13 +134,6 @@ def _admit(store: Store, settings: Settings, mapping: Mapping[str, object]) -> t
         embedded=settings.embedded,
         supernet_of=partial(_supernet_of, store),
     )
-
-
-def _refuse(spec: JobSpec) -> None:
-    """Embedded, the server has the data: a missing file or an impossible bound is refused before a job is stored."""
-    from nas.job import refuse_impossible
-
-    refuse_impossible(spec)
 
 
 def _supernet_of(store: Store, job_id: str) -> JobSpec | None:

@@ -45,6 +45,10 @@ class Settings(BaseSettings):
     port: int = Field(8421, ge=0, le=65_535, description="Port to bind; 0 takes a free one.")
     workers: int = Field(1, ge=0, le=256, description="Worker processes that the embedded service starts.")
     lease_seconds: float = Field(30.0, ge=0.5, le=3600, description="How long a unit of work is a silent worker's.")
+    preflight_seconds: float = Field(600.0, ge=1, le=86_400, description="How long preflight may measure a job.")
+    preflight_memory: int | None = Field(
+        None, ge=2**28, description="Bytes that preflight may use; without a number, four fifths of what is free."
+    )
     tokens: dict[str, frozenset[Scope]] = Field(
         default_factory=dict,
         description='Bearer tokens with their scopes, as JSON: {"TOKEN": ["read", "submit", "worker", "admin"]}. '

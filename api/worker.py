@@ -21,7 +21,7 @@ from pathlib import Path
 from types import TracebackType
 
 from db import Lease, Store
-from nas.job import JobPlanner, UnitContext, run_unit
+from nas.job import JobPlanner, Limits, UnitContext, run_unit
 from searchspaces import Cancelled, LeaseLost, NASError, StorageFull, StoreError, whole_path
 
 log = logging.getLogger("nas.worker")
@@ -38,6 +38,7 @@ class WorkerLoop:
     device: str | None = None
     lease_seconds: float = 30.0
     threads: int | None = None
+    limits: Limits | None = None
     stop: threading.Event = field(default_factory=threading.Event)
 
     def run(self) -> None:
@@ -75,6 +76,7 @@ class WorkerLoop:
                     device=self.device,
                     max_threads=self.threads,
                     should_yield=lambda: self.stop.is_set() or heartbeat.lost.is_set(),
+                    limits=self.limits,
                 )
                 result = run_unit(context)
             heartbeat.count()
@@ -91,7 +93,8 @@ class WorkerLoop:
             self.stop.wait(5.0)
         except NASError as error:
             log.error("unit %s failed: %s", lease.unit.unit_id, error)
-            self._quietly(partial(lease.fail, str(error), retryable=False))
+            found = getattr(error, "violations", ())
+            self._quietly(partial(lease.fail, str(error), retryable=False, violations=found))
         except Exception as error:  # the process edge: whatever a plug-in raises ends its unit, not the worker
             if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
                 self._wait_for_room(lease, error)
@@ -168,6 +171,8 @@ def run_worker(
     device: str | None = None,
     lease_seconds: float = 30.0,
     threads: int | None = None,
+    preflight_seconds: float = 600.0,
+    preflight_memory: int | None = None,
     watch_parent: bool = False,
 ) -> None:
     """Work until SIGTERM or SIGINT; a unit in progress is given back with its checkpoint.
@@ -178,13 +183,16 @@ def run_worker(
         device: `cpu` or `cuda:N`; None lets each job's spec choose.
         lease_seconds: how long a silent worker keeps a unit.
         threads: most CPU threads a unit may use; None means all cores.
+        preflight_seconds: how long measuring what a job would meet may take.
+        preflight_memory: how many bytes it may use; None means four fifths of what is free.
         watch_parent: exit when standard input closes.
     """
     if watch_parent:
         threading.Thread(target=_exit_with_parent, name="parent-watch", daemon=True).start()
     folder = whole_path(folder)
     store = Store.open(store_url, folder)
-    loop = WorkerLoop(store, folder, device=device, lease_seconds=lease_seconds, threads=threads)
+    limits = Limits(preflight_seconds, preflight_memory)
+    loop = WorkerLoop(store, folder, device=device, lease_seconds=lease_seconds, threads=threads, limits=limits)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: loop.stop.set())
     try:

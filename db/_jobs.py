@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from datetime import datetime
 from typing import Any
 
@@ -22,6 +23,7 @@ from nas.resources import (
     Page,
     Phase,
     PreflightReport,
+    ProblemViolation,
     Progress,
     Spent,
     SupernetOrigin,
@@ -33,10 +35,17 @@ from searchspaces import Conflict, InvalidState, NotFound, SpecError, Violation
 STAGE, EXPORT = "stage", "export"
 
 
-def create(connection: sa.Connection, spec: JobSpec, objectives: tuple[Objective, ...], now: datetime) -> str:
-    """Write a QUEUED job; its id."""
+def create(
+    connection: sa.Connection,
+    spec: JobSpec,
+    objectives: tuple[Objective, ...],
+    now: datetime,
+    *,
+    dry_run: bool = False,
+) -> str:
+    """Write a QUEUED job; its id. A dry run is a job whose first stage is all."""
     _check_text("name", spec.name)
-    job_id = new_id("job")
+    job_id = new_id("pre" if dry_run else "job")
     row = {
         "job_id": job_id,
         "name": spec.name,
@@ -58,6 +67,7 @@ def create(connection: sa.Connection, spec: JobSpec, objectives: tuple[Objective
         "spent_seconds": 0.0,
         "deliveries": [],
         "created_at": now,
+        "dry_run": dry_run,
     }
     connection.execute(sa.insert(jobs).values(**row))
     _write_labels(connection, job_id, spec.labels)
@@ -88,6 +98,13 @@ def read(connection: sa.Connection, job_id: str) -> Job:
     return job_of(row, _labels(connection, [job_id]).get(job_id, {}))
 
 
+def check_listed(connection: sa.Connection, job_id: str) -> None:
+    """Raise NotFound for a dry run: it is no job to its users."""
+    is_dry = sa.select(jobs.c.job_id).where(jobs.c.job_id == job_id, jobs.c.dry_run)
+    if connection.execute(is_dry).first() is not None:
+        raise NotFound(f"no job {job_id!r}")
+
+
 def elapsed(connection: sa.Connection, job_id: str) -> float:
     """What a job's clock shows right now."""
     row = connection.execute(sa.select(jobs.c.clock_seconds, jobs.c.clock_since).where(jobs.c.job_id == job_id)).one()
@@ -98,7 +115,7 @@ def page(
     connection: sa.Connection, *, state: JobState | None, label: str | None, page_size: int, page_token: str | None
 ) -> Page[Job]:
     """Jobs, newest first. `label` is `key:value`, or a key alone."""
-    query = sa.select(jobs)
+    query = sa.select(jobs).where(~jobs.c.dry_run)
     if state is not None:
         query = query.where(jobs.c.state == state)
     if label is not None:
@@ -201,12 +218,17 @@ def finish(connection: sa.Connection, row: Row, now: datetime) -> None:
     move(connection, row, "finish", now, reason=STOPPED_BY_USER if is_stopped else None)
 
 
-def fail(connection: sa.Connection, row: Row, reason: str, now: datetime) -> None:
+def fail(
+    connection: sa.Connection, row: Row, reason: str, now: datetime, *, violations: Sequence[Violation] = ()
+) -> None:
     """End a job that cannot go on. One that is over, or is being cancelled, stays as it is."""
     state = JobState(row.state)
     if state.is_terminal or state is JobState.CANCELLING:
         return
     move(connection, row, "fail", now, reason=reason)
+    if violations:
+        found = [asdict(violation) for violation in violations]
+        connection.execute(sa.update(jobs).where(jobs.c.job_id == row.job_id).values(violations=found))
     _drop_ready(connection, row.job_id)
 
 
@@ -236,6 +258,7 @@ def job_of(row: Row, labels: dict[str, str]) -> Job:
         name=row.name,
         state=JobState(row.state),
         reason=row.reason,
+        violations=violations_of(row),
         progress=Progress.model_validate(row.progress),
         spec=row.spec,
         spec_digest=row.spec_digest,
@@ -259,6 +282,11 @@ def job_of(row: Row, labels: dict[str, str]) -> Job:
         choice=None if row.choice is None else Choice.model_validate(row.choice),
         deliveries=tuple(Delivery.model_validate(delivery) for delivery in row.deliveries),
     )
+
+
+def violations_of(row: Row) -> tuple[ProblemViolation, ...]:
+    """What was wrong with the spec of a job that failed."""
+    return tuple(ProblemViolation.model_validate(violation) for violation in row.violations or ())
 
 
 def _labels(connection: sa.Connection, job_ids: list[str]) -> dict[str, dict[str, str]]:

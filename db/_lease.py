@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from db import _checkpoints, _units
 from db._artifacts import ArtifactFolder, LeasedArtifacts
 from db._checkpoints import LeasedCheckpoints
@@ -12,6 +14,7 @@ from db._offers import LeasedExchange
 from db._view import StoreView
 from nas.ports import Artifacts, Checkpoints, Exchange, JobView, Journal
 from nas.resources import JsonObject, Unit
+from searchspaces import Violation
 
 
 class Lease:
@@ -51,11 +54,15 @@ class Lease:
             _units.complete(held, self.unit, result)
         _checkpoints.discard(self._folder, self.unit.job_id, self.unit.unit_id)
 
-    def fail(self, message: str, *, retryable: bool) -> None:
-        """The attempt failed: another is made (three in all), or the unit and its job fail. Raises LeaseLost."""
+    def fail(self, message: str, *, retryable: bool, violations: Sequence[Violation] = ()) -> None:
+        """The attempt failed: another is made (three in all), or the unit and its job fail. Raises LeaseLost.
+
+        Args:
+            violations: what is wrong with the spec, kept with the job.
+        """
         with self._fence.write() as held:
             self._journal.flush(held)
-            _units.fail(held, self.unit, message, retryable=retryable)
+            _units.fail(held, self.unit, message, retryable=retryable, violations=violations)
 
     def release(self) -> None:
         """Give the unit back, with its checkpoints; nothing is held against it. Raises LeaseLost."""

@@ -86,6 +86,8 @@ jobs = sa.Table(
     sa.Column("plan", _JSON),
     sa.Column("contexts", _JSON),
     sa.Column("choice", _JSON),
+    sa.Column("dry_run", sa.Boolean, nullable=False, server_default=sa.false()),
+    sa.Column("violations", _JSON),
     sa.Index(None, "state", "job_id"),
 )
 

@@ -25,7 +25,8 @@ def advance(database: Database, job_id: str, planner: Planner) -> None:
                 return
             job = _jobs.read(connection, job_id)
         try:
-            phase = _next_phase(row, planner.stages(job))
+            stages = planner.stages(job)
+            phase = _next_phase(row, stages[:1] if row.dry_run else stages)
             plans = [] if phase is None else planner.plan(phase, StoreView(database, job_id))
         except StoreError:
             raise

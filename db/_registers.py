@@ -101,7 +101,7 @@ def remove_dataset(connection: sa.Connection, name: str) -> None:
 
 
 def recall(connection: sa.Connection, key: str, request_hash: str, now: datetime, keep: timedelta) -> JsonObject | None:
-    """What was answered under a key; None the first time, and then the key is this request's for a minute.
+    """What was answered under a key; None the first time: it is then this request's while held.
 
     Of two equal requests at once only one is so let through; the other is told to come again.
 
@@ -124,6 +124,12 @@ def recall(connection: sa.Connection, key: str, request_hash: str, now: datetime
     return answer
 
 
+def hold(connection: sa.Connection, key: str, now: datetime) -> None:
+    """Keep a claimed key claimed for another minute."""
+    mine = (answers.c.key == key, answers.c.response.is_(sa.null()))
+    connection.execute(sa.update(answers).where(*mine).values(created_at=now))
+
+
 def remember(connection: sa.Connection, key: str, request_hash: str, response: JsonObject, now: datetime) -> None:
     """Keep an answer. Raises SpecError when the key was used for another request."""
     row = {"key": key, "request_hash": request_hash, "response": response, "created_at": now}
@@ -141,19 +147,20 @@ def forget(connection: sa.Connection, key: str) -> None:
 
 def counts(connection: sa.Connection, now: datetime) -> Counts:
     """How much the store holds, by state."""
-    found = [_by_state(connection, table.c.state) for table in (jobs, units, evaluations)]
+    found = [_by_state(connection, table.c.state) for table in (units, evaluations)]
+    real = _by_state(connection, jobs.c.state, ~jobs.c.dry_run)
     by_worker: dict[str, int] = {}
     for worker in all_workers(connection, now):
         by_worker[worker.state] = by_worker.get(worker.state, 0) + 1
-    return Counts(found[0], found[1], found[2], by_worker)
+    return Counts(real, found[0], found[1], by_worker)
 
 
 def _used_otherwise(key: str) -> SpecError:
     return SpecError([Violation("Idempotency-Key", repr(key), "a key that was not used for another request")])
 
 
-def _by_state(connection: sa.Connection, state: sa.Column[Any]) -> dict[str, int]:
-    rows = connection.execute(sa.select(state, sa.func.count()).group_by(state))
+def _by_state(connection: sa.Connection, state: sa.Column[Any], *only: sa.ColumnElement[bool]) -> dict[str, int]:
+    rows = connection.execute(sa.select(state, sa.func.count()).where(*only).group_by(state))
     return {row[0]: row[1] for row in rows}
 
 

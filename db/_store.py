@@ -11,7 +11,19 @@ from typing import Literal
 
 import sqlalchemy as sa
 
-from db import _artifacts, _candidates, _checkpoints, _events, _exports, _jobs, _offers, _planning, _registers, _units
+from db import (
+    _artifacts,
+    _candidates,
+    _checkpoints,
+    _events,
+    _exports,
+    _jobs,
+    _offers,
+    _planning,
+    _preflights,
+    _registers,
+    _units,
+)
 from db._artifacts import ArtifactFolder
 from db._engine import Database, open_engine, os_error, sqlite_in, use_wal
 from db._lease import Lease
@@ -21,6 +33,7 @@ from db._registers import Counts
 from db._view import StoreView
 from nas.claims import Answer, Claim
 from nas.ports import JobView, Planner
+from nas.preflights import Preflight
 from nas.resources import (
     ArtifactInfo,
     Candidate,
@@ -87,6 +100,7 @@ class Store:
     def job(self, job_id: str) -> Job:
         """One job. Raises NotFound."""
         with self._database.read() as connection:
+            _jobs.check_listed(connection, job_id)
             return _jobs.read(connection, job_id)
 
     def jobs(
@@ -122,12 +136,14 @@ class Store:
             than what is spent.
         """
         with self._write() as (connection, now):
+            _jobs.check_listed(connection, job_id)
             _jobs.change(connection, job_id, version=version, budget=budget, name=name, labels=labels, now=now)
             return _jobs.read(connection, job_id)
 
     def act(self, job_id: str, verb: str) -> Job:
         """Do one of pause, resume, stop, cancel. Raises NotFound, InvalidState."""
         with self._write() as (connection, now):
+            _jobs.check_listed(connection, job_id)
             _jobs.act(connection, job_id, verb, now)
             return _jobs.read(connection, job_id)
 
@@ -136,9 +152,22 @@ class Store:
         with self._database.write() as connection:
             query = sa.select(artifacts.c.sha256).where(artifacts.c.job_id == job_id)
             digests = list(connection.execute(query).scalars())
+            _jobs.check_listed(connection, job_id)
             _jobs.delete(connection, job_id)
         self._artifacts.discard(self._database, digests)
         _checkpoints.discard(self._database.folder, job_id)
+
+    # --- dry runs ----------------------------------------------------------------------------------------------------
+
+    def create_preflight(self, spec: JobSpec, objectives: tuple[Objective, ...]) -> Preflight:
+        """Have a worker say what a job of this spec would meet. Those of more than an hour ago are forgotten."""
+        with self._write() as (connection, now):
+            return _preflights.one(connection, _preflights.create(connection, spec, objectives, now), now)
+
+    def preflight(self, preflight_id: str) -> Preflight:
+        """A dry run, as it stands. Raises NotFound."""
+        with self._database.read() as connection:
+            return _preflights.one(connection, preflight_id, self._database.now(connection))
 
     # --- workers -----------------------------------------------------------------------------------------------------
 
@@ -331,13 +360,19 @@ class Store:
     def recall(self, key: str, request_hash: str) -> JsonObject | None:
         """What was answered under an idempotency key in the last 24 hours.
 
-        None the first time: the key is then this request's for a minute, or until `remember` or `forget`.
+        None the first time: the key is then this request's until `remember` or `forget`, or a minute after the last
+        `hold`, as of a server that died.
 
         Raises:
             SpecError: the key was used for another request. Conflict: an equal request is being answered right now.
         """
         with self._write() as (connection, now):
             return _registers.recall(connection, key, request_hash, now, _KEEP_ANSWERS)
+
+    def hold(self, key: str) -> None:
+        """Say that the request of a key is still being answered."""
+        with self._write() as (connection, now):
+            _registers.hold(connection, key, now)
 
     def remember(self, key: str, request_hash: str, response: JsonObject) -> None:
         """Keep an answer for 24 hours. Raises SpecError when the key was used for another request."""

@@ -15,6 +15,7 @@ from db._jobs import EXPORT, STAGE
 from db._models import Row, jobs, units
 from db._states import WORKABLE
 from nas.resources import JobState, JsonObject, Phase, Unit, UnitState
+from searchspaces import Violation
 
 MAX_LOSSES = 5
 MAX_FAILURES = 3
@@ -36,7 +37,7 @@ def reclaim_expired(database: Database) -> None:
 
 
 def jobs_with_work(connection: sa.Connection) -> list[str]:
-    """Jobs that have a unit to lease or a stage to plan, oldest first."""
+    """Jobs that have a unit to lease or a stage to plan, oldest first; dry runs before all: somebody waits."""
     ready = sa.exists().where(units.c.job_id == jobs.c.job_id, units.c.state == UnitState.READY)
     leased = sa.exists().where(
         units.c.job_id == jobs.c.job_id, units.c.kind == STAGE, units.c.state == UnitState.LEASED
@@ -45,7 +46,7 @@ def jobs_with_work(connection: sa.Connection) -> list[str]:
     exports = units.c.kind == EXPORT
     wanted = sa.select(units.c.job_id).where(exports, units.c.state == UnitState.READY)
     query = sa.select(jobs.c.job_id).where(sa.or_(workable, jobs.c.job_id.in_(wanted)))
-    return list(connection.execute(query.order_by(jobs.c.job_id)).scalars())
+    return list(connection.execute(query.order_by(jobs.c.dry_run.desc(), jobs.c.job_id)).scalars())
 
 
 def take(database: Database, job_id: str, worker_id: str, lease_seconds: float) -> Unit | None:
@@ -116,7 +117,7 @@ def complete(held: Held, unit: Unit, result: JsonObject) -> None:
     _jobs.rest(held.connection, unit.job_id, held.now)
 
 
-def fail(held: Held, unit: Unit, message: str, *, retryable: bool) -> None:
+def fail(held: Held, unit: Unit, message: str, *, retryable: bool, violations: Sequence[Violation] = ()) -> None:
     """The attempt failed; the unit is tried again, or it failed and its job with it (an export fails alone)."""
     row = held.connection.execute(sa.select(units).where(units.c.unit_id == unit.unit_id)).one()
     failures = row.failures + 1
@@ -127,7 +128,7 @@ def fail(held: Held, unit: Unit, message: str, *, retryable: bool) -> None:
     else:
         _end(held.connection, unit.unit_id, {"state": UnitState.FAILED, "failures": failures, "error": message})
         if row.kind == STAGE:
-            _jobs.fail(held.connection, held.job, message, held.now)
+            _jobs.fail(held.connection, held.job, message, held.now, violations=violations)
     _jobs.rest(held.connection, unit.job_id, held.now)
 
 

@@ -14,6 +14,7 @@ from nas.spec import JobSpec
 from nas.stages import (
     AuditStage,
     DeliverStage,
+    Limits,
     PreflightStage,
     ScoreStage,
     SearchStage,
@@ -22,7 +23,6 @@ from nas.stages import (
     UnitContext,
     preflight,
     refuse_changed,
-    refuse_impossible,
     trust_report,
 )
 
@@ -62,4 +62,4 @@ def run_unit(context: UnitContext) -> JsonObject:
     return STAGES[context.unit.stage].run(context)
 
 
-__all__ = ["STAGES", "JobPlanner", "UnitContext", "admit", "preflight", "refuse_impossible", "run_unit", "trust_report"]
+__all__ = ["STAGES", "JobPlanner", "Limits", "UnitContext", "admit", "preflight", "run_unit", "trust_report"]

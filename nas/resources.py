@@ -236,6 +236,7 @@ class PreflightReport(Resource):
     costs: tuple[CostRange, ...]
     satisfiable: bool | None
     share_feasible: float | None = None
+    unmet: tuple[str, ...] = Field((), description="Bounds that nothing meets, with what there is.")
     largest_path_bytes: int | None = None
     threads: int | None = Field(None, description="CPU threads with which a training step is fastest here.")
     train_steps: int | None = None
@@ -314,6 +315,14 @@ class Export(Resource):
     delivery: Delivery | None = None
 
 
+class ProblemViolation(Resource):
+    """One thing that is wrong with a request, or with the spec of a job."""
+
+    field: str = Field(description="Path of the field, or name of the parameter or header.")
+    value: str = Field(description="What was given.")
+    allowed: str = Field(description="What is expected.")
+
+
 class Job(Resource):
     """One search, from spec to delivered models."""
 
@@ -321,6 +330,7 @@ class Job(Resource):
     name: str
     state: JobState
     reason: str | None = None
+    violations: tuple[ProblemViolation, ...] = Field((), description="What of the spec preflight refused.")
     progress: Progress
     spec: JsonObject
     spec_digest: str

@@ -12,6 +12,7 @@ NASError
 ├── CheckpointError      (ValueError)      a checkpoint is cut short or belongs to something else
 ├── MeasurementError     (RuntimeError)    a number could not be computed
 │   └── ProxyUndefined   (RuntimeError)    a proxy has no value for this network
+├── PreflightFailed      (RuntimeError)    a job cannot succeed: carries what of its spec is wrong, where that is known
 ├── TrainingDiverged     (RuntimeError)    the loss is not finite
 ├── OutOfMemory          (MemoryError)     a training does not fit into the device's memory
 ├── ExportError          (RuntimeError)    a delivered model cannot be made, or does not equal the network
@@ -97,6 +98,14 @@ class MeasurementError(NASError, RuntimeError):
 
 class ProxyUndefined(MeasurementError):
     """A proxy has no value for this network; the message is the reason."""
+
+
+class PreflightFailed(NASError, RuntimeError):
+    """A job cannot succeed, or could not be examined; the message says why, `violations` what of its spec is wrong."""
+
+    def __init__(self, reason: str, violations: Sequence[Violation] = ()) -> None:
+        self.violations = tuple(violations)
+        super().__init__(reason)
 
 
 class TrainingDiverged(NASError, RuntimeError):

@@ -2,7 +2,7 @@
 
 import { h, put, say } from "./dom.js";
 import * as format from "./format.js";
-import { badge, bar, problemBox } from "./notices.js";
+import { badge, bar, problemBox, violationTable } from "./notices.js";
 import { hasPhase, isTerminal, legalVerbs, PHASES, PHASE_TITLES, VERBS } from "./words.js";
 
 const TILES = ["Evaluations", "Front", "Hypervolume", "Epochs", "Audited", "Delivered", "Infeasible", "Failed", "Time spent", "Time left"];
@@ -15,7 +15,7 @@ export class JobHead {
     this.state = h("span", { role: "status" });
     this.verbs = h("div", { class: "buttons" });
     this.facts = h("p", { class: "fine chips" });
-    this.reason = h("p", { class: "reason", hidden: true });
+    this.reason = h("div", { class: "reason", hidden: true });
     this.notice = h("div");
     this.steps = new Map(PHASES.map((phase) => [phase, step(phase)]));
     this.message = h("p", { class: "fine message" }, "\u00a0");
@@ -73,7 +73,8 @@ export class JobHead {
     say(this.facts, factsText(job));
     this.reason.hidden = !job.reason;
     this.reason.className = job.state === "FAILED" ? "reason bad" : "reason";
-    say(this.reason, job.reason ?? "");
+    if (!job.violations.length) say(this.reason, job.reason ?? "");
+    else if (!this.reason.firstElementChild) put(this.reason, violationTable(job.violations));
     this.updateSteps(job);
     say(this.message, progress.message || "\u00a0");
     this.updateTiles(job, front);

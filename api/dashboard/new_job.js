@@ -14,6 +14,8 @@ const EXAMPLE = {
   budget: { evaluations: 240, epochs: 30, wall_time: "10m" },
 };
 
+const POLL_MILLISECONDS = 500;
+
 export function newJobView() {
   const text = h("textarea", { id: "spec", spellcheck: "false", rows: "18", "aria-describedby": "spec-help" });
   text.value = JSON.stringify(EXAMPLE, null, 2);
@@ -21,9 +23,10 @@ export function newJobView() {
   const check = h("button", { type: "button" }, "Check");
   const submit = h("button", { type: "submit", class: "primary" }, "Submit");
 
-  const run = async (action, waiting) => {
+  const waiting = (words) => words && put(answer, h("p", { class: "fine" }, `${words} …`));
+  const run = async (action, first) => {
     check.disabled = submit.disabled = true;
-    put(answer, h("p", { class: "fine" }, waiting));
+    put(answer, h("p", { class: "fine" }, first));
     try {
       await action(read(text.value));
     } catch (error) {
@@ -33,7 +36,7 @@ export function newJobView() {
     }
   };
   check.addEventListener("click", () =>
-    run(async (spec) => put(answer, preflightReport(await rest.check(spec))), "Checking; costs are sampled over the space …"),
+    run(async (spec) => put(answer, preflightReport(await checked(spec, waiting))), "Checking; a worker samples the space …"),
   );
   const form = h(
     "form",
@@ -52,6 +55,19 @@ export function newJobView() {
   });
   const element = h("div", { class: "view" }, h("div", { class: "view-head" }, h("h1", {}, "New job")), h("div", { class: "split" }, form, answer));
   return { element, title: "New job", destroy: () => {} };
+}
+
+/** The report of a dry run, once a worker has made it; `tell` is called with what it waits for. */
+async function checked(spec, tell) {
+  let found = await rest.check(spec);
+  while (found.state === "QUEUED" || found.state === "RUNNING") {
+    tell(found.message);
+    await new Promise((done) => setTimeout(done, POLL_MILLISECONDS));
+    found = await rest.preflight(found.preflight_id);
+  }
+  if (found.report) return found.report;
+  const detail = found.violations.length ? "" : found.reason;
+  throw new Problem({ title: "The job would fail", detail, violations: found.violations });
 }
 
 function read(text) {

@@ -35,7 +35,7 @@ function signIn() {
   return [form, answer];
 }
 
-function violationTable(violations) {
+export function violationTable(violations) {
   const rows = violations.map(({ field, value, allowed }) =>
     h("tr", {}, h("td", { class: "mono" }, field), h("td", { class: "mono" }, shown(value)), h("td", {}, shown(allowed))),
   );

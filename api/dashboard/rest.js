@@ -62,6 +62,7 @@ export const rest = {
   jobs: (filters, signal) => request(`v1/jobs${query(filters)}`, { signal }),
   job: (jobId, signal) => request(job(jobId), { signal }),
   check: (spec) => request("v1/jobs?dry_run=true", { method: "POST", body: spec }),
+  preflight: (preflightId) => request(`v1/preflights/${encodeURIComponent(preflightId)}`),
   submit: (spec) => request("v1/jobs", { method: "POST", body: spec }),
   verb: (jobId, verb) => request(`${job(jobId)}/${verb}`, { method: "POST" }),
   front: (jobId, signal) => request(`${job(jobId)}/pareto`, { signal }),

@@ -14,6 +14,7 @@ from api.routes import (
     jobs,
     pareto,
     plugins,
+    preflights,
     session,
     tables,
     trust,
@@ -22,6 +23,7 @@ from api.routes import (
 
 ROUTERS: tuple[APIRouter, ...] = (
     jobs.router,
+    preflights.router,
     candidates.router,
     pareto.router,
     trust.router,

@@ -14,7 +14,8 @@ from api.dependencies import READ, SUBMIT, JobId, PageSize, PageToken, ServiceDe
 from api.errors import Refusal
 from api.idempotency import IdempotentRoute
 from api.openapi import problems
-from nas.resources import Job, JobState, Page, PreflightReport
+from nas.preflights import Preflight
+from nas.resources import Job, JobState, Page
 from nas.spec import Budget, JobSpec
 from searchspaces import Conflict, Violation
 
@@ -53,7 +54,11 @@ class JobChange(BaseModel):
     dependencies=[SUBMIT],
     response_model=Job,
     responses={
-        200: {"model": PreflightReport, "description": "With `dry_run`: what the job would meet. Nothing is stored."},
+        202: {
+            "model": Preflight,
+            "description": "With `dry_run`: a worker finds out what the job would meet; ask the Location until it has.",
+            "headers": {"Location": {"schema": {"type": "string"}}, "Retry-After": {"schema": {"type": "integer"}}},
+        },
         201: {"headers": {"Location": {"schema": {"type": "string"}}, "ETag": {"schema": {"type": "string"}}}},
         **problems(409, 422, 507),
     },
@@ -64,12 +69,15 @@ def submit(
     response: Response,
     dry_run: Annotated[bool, Query(description="Only say what the job would meet.")] = False,
 ) -> Job | Response:
-    """Submit a search, or with `dry_run` ask what it would meet. A wrong spec is refused with every violation named."""
+    """Submit a search, or with `dry_run` ask what it would meet. A wrong spec is refused with every violation named.
+
+    What has to be read or run to be known (data, plug-ins, costs) is the job's first phase, PREFLIGHT, on a worker.
+    """
     checked, objectives = service.admit(spec)
     if dry_run:
-        report = service.preflight(checked)
-        return Response(report.model_dump_json(), 200, media_type="application/json")
-    service.refuse(checked)
+        asked = service.store.create_preflight(checked, objectives)
+        headers = {"Location": f"/v1/preflights/{asked.preflight_id}", "Retry-After": "1"}
+        return Response(asked.model_dump_json(), 202, headers, "application/json")
     job = service.store.create_job(checked, objectives)
     response.headers["Location"] = f"/v1/jobs/{job.job_id}"
     return _tagged(job, response)

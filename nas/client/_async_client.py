@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -97,9 +97,9 @@ class AsyncClient:
         """See `Client.submit`."""
         return AsyncJobHandle(self._transport, await self._transport.send(calls.submit(spec, key=idempotency_key)))
 
-    async def dry_run(self, spec: Spec) -> PreflightReport:
+    async def dry_run(self, spec: Spec, *, tell: Callable[[str], None] | None = None) -> PreflightReport:
         """See `Client.dry_run`."""
-        return await self._transport.send(calls.dry_run(spec))
+        return await self._transport.run(flows.dry_run(calls.dry_run(spec), tell))
 
     async def job(self, job_id: str) -> AsyncJobHandle:
         """See `Client.job`."""

@@ -14,6 +14,7 @@ import httpx
 from nas.claims import Answer, Claim
 from nas.client._answers import nothing, plain, reader
 from nas.paths import with_absolute_paths, with_absolute_settings
+from nas.preflights import Preflight
 from nas.reports import TrustReport
 from nas.resources import (
     ArtifactInfo,
@@ -27,7 +28,6 @@ from nas.resources import (
     Page,
     ParetoFront,
     PluginInfo,
-    PreflightReport,
     TableInfo,
     Worker,
 )
@@ -85,8 +85,12 @@ def submit(spec: Spec, *, key: str | None = None) -> Call[Job]:
     return _post("/v1/jobs", reader(Job), spec_mapping(spec), key=key)
 
 
-def dry_run(spec: Spec) -> Call[PreflightReport]:
-    return _post("/v1/jobs", reader(PreflightReport), spec_mapping(spec), query={"dry_run": "true"})
+def dry_run(spec: Spec) -> Call[Preflight]:
+    return _post("/v1/jobs", reader(Preflight), spec_mapping(spec), query={"dry_run": "true"})
+
+
+def preflight(preflight_id: str) -> Call[Preflight]:
+    return _get(f"/v1/preflights/{_part(preflight_id)}", reader(Preflight))
 
 
 def job(job_id: str) -> Call[Job]:

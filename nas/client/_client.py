@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -81,13 +81,19 @@ class Client:
         """
         return JobHandle(self._transport, self._transport.send(calls.submit(spec, key=idempotency_key)))
 
-    def dry_run(self, spec: Spec) -> PreflightReport:
+    def dry_run(self, spec: Spec, *, tell: Callable[[str], None] | None = None) -> PreflightReport:
         """What a search would meet: size of the space, spread of the costs, memory, expected time. Starts nothing.
+
+        A worker measures that; this waits until it has.
+
+        Args:
+            tell: called with what it waits for, where that takes more than a moment.
 
         Raises:
             SpecError: with one violation for every field that is wrong.
+            ServiceError: no worker is running (code NO_WORKER), or measuring failed (PREFLIGHT_FAILED).
         """
-        return self._transport.send(calls.dry_run(spec))
+        return self._transport.run(flows.dry_run(calls.dry_run(spec), tell))
 
     def job(self, job_id: str) -> JobHandle:
         """A job by its id.

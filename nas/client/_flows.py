@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Generator
+import time
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -11,12 +12,27 @@ from typing import Any, TypeVar
 from nas.client import _calls as calls
 from nas.client._calls import Call, Weights
 from nas.client._saving import Target, copy_to, save
-from nas.resources import ArtifactInfo, Delivery, Event, Export, ExportState, Job, JobState, Page
-from searchspaces import ExportError, NotFound, ServiceError, did_you_mean
+from nas.preflights import Preflight, PreflightState
+from nas.resources import (
+    ArtifactInfo,
+    Delivery,
+    Event,
+    Export,
+    ExportState,
+    Job,
+    JobState,
+    Page,
+    PreflightReport,
+    ProblemViolation,
+)
+from searchspaces import ExportError, NotFound, ServiceError, SpecError, Violation, did_you_mean
 
 T = TypeVar("T")
 Item = TypeVar("Item")
 _POLL_SECONDS = (0.2, 2.0)
+_WORKER_SECONDS = 20.0
+"""How long nobody may be there to do a dry run: workers that have just been started load for a while."""
+_SILENT_SECONDS = 2.0
 
 
 @dataclass(frozen=True)
@@ -103,6 +119,34 @@ def _exported(job_id: str, digest: str, weights: Weights | None, target: Target)
     return found.delivery
 
 
+def dry_run(call: Call[Preflight], tell: Callable[[str], None] | None) -> Flow[PreflightReport]:
+    """Have a worker find out what a job would meet, and wait for its report.
+
+    Raises:
+        SpecError: what the spec names does not fit together, or cannot be read.
+        ServiceError: it could not be examined, or no worker is running.
+    """
+    found: Preflight = yield call
+    began = seen = time.monotonic()
+    told, (delay, longest) = "", _POLL_SECONDS
+    while found.state in (PreflightState.QUEUED, PreflightState.RUNNING):
+        now = time.monotonic()
+        seen = now if found.workers else seen
+        if now - seen > _WORKER_SECONDS:
+            raise ServiceError(f"{found.message}.", code="NO_WORKER")
+        if tell is not None and now - began > _SILENT_SECONDS and found.message not in ("", told):
+            told = found.message
+            tell(told)
+        yield Pause(delay)
+        delay = min(longest, delay * 1.5)
+        found = yield calls.preflight(found.preflight_id)
+    if found.report is not None:
+        return found.report
+    if found.violations:
+        raise SpecError(_violations(found.violations))
+    raise ServiceError(found.reason or "the preflight was given up.", code="PREFLIGHT_FAILED")
+
+
 def find_job(reference: str) -> Flow[Job]:
     """A job by its id, a unique beginning of it, or `latest`.
 
@@ -133,8 +177,14 @@ def artifacts(job_id: str) -> Flow[list[ArtifactInfo]]:
 
 def finished(job: Job, *, raise_on_failure: bool) -> Job:
     """The job, or the error that it ended without success."""
+    if raise_on_failure and job.state is JobState.FAILED and job.violations:
+        raise SpecError(_violations(job.violations))
     if raise_on_failure and job.state is not JobState.SUCCEEDED:
         raise ServiceError(
             f"job {job.job_id} ended {job.state.value}: {job.reason or 'no reason given'}.", code=job.state.value
         )
     return job
+
+
+def _violations(found: Sequence[ProblemViolation]) -> list[Violation]:
+    return [Violation(each.field, each.value, each.allowed) for each in found]

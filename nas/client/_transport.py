@@ -24,6 +24,7 @@ T = TypeVar("T")
 _DELAYS = (0.1, 0.3, 0.9, 2.0)  # seconds before the second to the fifth try
 _BUSY = (429, 502, 503, 504)
 _TIMEOUT = httpx.Timeout(60.0, connect=10.0)
+_ANSWER_SECONDS = 600.0  # how long the service may take to answer a request that was sent twice
 _STREAM_TIMEOUT = httpx.Timeout(60.0, connect=10.0, read=90.0)  # the service pings a silent stream
 
 
@@ -40,8 +41,30 @@ def normal_url(url: str) -> str:
     return full.rstrip("/")
 
 
+class _Tries:
+    """When to send one call again."""
+
+    def __init__(self, call: Call[T]) -> None:
+        self._is_repeatable, self._failed, self._began = call.is_repeatable, 0, time.monotonic()
+
+    def again(self, outcome: httpx.Response | httpx.TransportError) -> float | None:
+        """Seconds to wait before the next try; None when there is none."""
+        if not self._is_repeatable:
+            return None
+        if isinstance(outcome, httpx.Response):
+            if outcome.status_code == 409 and "Retry-After" in outcome.headers:  # the first try is being answered still
+                return _retry_after(outcome) if time.monotonic() - self._began < _ANSWER_SECONDS else None
+            if outcome.status_code not in _BUSY:
+                return None
+        if self._failed == len(_DELAYS):
+            return None
+        self._failed += 1
+        asked = _retry_after(outcome) if isinstance(outcome, httpx.Response) else 0.0
+        return max(_DELAYS[self._failed - 1], asked)
+
+
 class _Settings:
-    """What both transports share: address, headers, and when to try again."""
+    """What both transports share: address and headers."""
 
     def __init__(self, url: str, token: str | None) -> None:
         self.url = normal_url(url)
@@ -53,14 +76,6 @@ class _Settings:
     def options(self) -> dict[str, object]:
         # A proxy of the environment cannot reach this machine's own loopback.
         return {"base_url": self.url, "headers": self.headers, "trust_env": not _is_loopback(self.url)}
-
-    def again(self, call: Call[T], attempt: int, outcome: httpx.Response | httpx.TransportError) -> float | None:
-        """Seconds to wait before the next try; None when there is none."""
-        if not call.is_repeatable or attempt >= len(_DELAYS):
-            return None
-        if isinstance(outcome, httpx.Response):
-            return max(_DELAYS[attempt], _retry_after(outcome)) if outcome.status_code in _BUSY else None
-        return _DELAYS[attempt]
 
     def read(self, call: Call[T], response: httpx.Response) -> T:
         if response.status_code >= 400:
@@ -76,21 +91,20 @@ class Transport(_Settings):
         self._http = httpx.Client(**self.options, timeout=_TIMEOUT, transport=transport)  # type: ignore[arg-type]
 
     def send(self, call: Call[T]) -> T:
-        attempt = 0
+        tries = _Tries(call)
         while True:
             try:
                 response = self._http.request(
                     call.method, call.path, params=call.query, json=call.body, headers=call.headers
                 )
             except httpx.TransportError as error:
-                delay = self.again(call, attempt, error)
+                delay = tries.again(error)
                 if delay is None:
                     raise unreachable(self.url, error) from error
             else:
-                delay = self.again(call, attempt, response)
+                delay = tries.again(response)
                 if delay is None:
                     return self.read(call, response)
-            attempt += 1
             time.sleep(delay)
 
     def run(self, flow: Flow[T]) -> T:
@@ -153,21 +167,20 @@ class AsyncTransport(_Settings):
         self._http = httpx.AsyncClient(**self.options, timeout=_TIMEOUT, transport=transport)  # type: ignore[arg-type]
 
     async def send(self, call: Call[T]) -> T:
-        attempt = 0
+        tries = _Tries(call)
         while True:
             try:
                 response = await self._http.request(
                     call.method, call.path, params=call.query, json=call.body, headers=call.headers
                 )
             except httpx.TransportError as error:
-                delay = self.again(call, attempt, error)
+                delay = tries.again(error)
                 if delay is None:
                     raise unreachable(self.url, error) from error
             else:
-                delay = self.again(call, attempt, response)
+                delay = tries.again(response)
                 if delay is None:
                     return self.read(call, response)
-            attempt += 1
             await asyncio.sleep(delay)
 
     async def run(self, flow: Flow[T]) -> T:

@@ -1,11 +1,11 @@
 """The stages of a job, one per file: what units of work a stage has, and how one is done."""
 
+from nas.stages._apart import Limits
 from nas.stages._audit import AuditStage
 from nas.stages._context import Stage, UnitContext
 from nas.stages._deliver import DeliverStage
 from nas.stages._inputs import refuse_changed
 from nas.stages._preflight import PreflightStage, preflight
-from nas.stages._refusals import refuse_impossible
 from nas.stages._score import ScoreStage
 from nas.stages._search import SearchStage
 from nas.stages._supernet import SupernetStage
@@ -14,6 +14,7 @@ from nas.stages._trust import trust_report
 __all__ = [
     "AuditStage",
     "DeliverStage",
+    "Limits",
     "PreflightStage",
     "ScoreStage",
     "SearchStage",
@@ -22,6 +23,5 @@ __all__ = [
     "UnitContext",
     "preflight",
     "refuse_changed",
-    "refuse_impossible",
     "trust_report",
 ]

@@ -15,6 +15,7 @@ from nas.spec import JobSpec
 from searchspaces import Cancelled
 
 if TYPE_CHECKING:
+    from nas.stages._apart import Limits
     from nas.workbench import Workbench
 
 
@@ -31,6 +32,8 @@ class UnitContext:
     device: str | None = None
     max_threads: int | None = None
     should_yield: Callable[[], bool] = lambda: False
+    limits: Limits | None = None
+    """What preflight may take in a process of its own; None: it runs in this one, and nothing watches it."""
 
     @cached_property
     def job(self) -> Job:

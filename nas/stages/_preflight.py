@@ -10,12 +10,13 @@ from nas.evaluators import needs_supernet, waits
 from nas.ports import JobView
 from nas.resources import JsonObject, Phase, PreflightReport, UnitPlan
 from nas.spec import JobSpec
+from nas.stages._apart import Examined, examine_apart
 from nas.stages._dear_costs import Measured, expected_seconds, measure_some, notes_of
-from nas.stages._inputs import INPUTS, inputs_of, refuse_replaced
+from nas.stages._inputs import INPUTS, refuse_replaced
+from nas.stages._refusals import refuse_unfit, refuse_unmet
 from nas.stages._survey import Survey
 from nas.stages._timing import passes_per_step, phase_seconds, steps_per_epoch, time_paths, time_scoring
 from nas.stages._trust import audits
-from searchspaces import InfeasibleSpace
 
 if TYPE_CHECKING:
     from nas.stages._context import UnitContext
@@ -38,18 +39,45 @@ class PreflightStage:
             audits_total=context.spec.audit.networks if audits(context.spec) else 0,
             deliveries_total=context.spec.deliver.networks if can_train(context.spec) else 0,
         )
-        inputs = inputs_of(context.spec, context.bench)
-        refuse_replaced(context, inputs)
-        measured = measure_some(context.spec, context.bench)
-        report = preflight(context.spec, bench=context.bench, measured=measured)
+        report, result = _examined(context)
+        refuse_replaced(context, result[INPUTS])
         context.journal.report(report)
-        if report.satisfiable is False:
-            raise InfeasibleSpace("the constraints cannot be met: " + "; ".join(report.notes) + ".")
-        steps = report.train_steps
-        epochs = steps // steps_per_epoch(context.spec, len(context.bench.dataset.train)) if steps else 0
-        context.journal.progress(fraction=1.0, seconds_left=report.expected_seconds, epochs_total=epochs)
-        kept = {metric: found.to_json() for metric, found in measured.items()}
-        return {"epochs": epochs, "threads": report.threads, "measured": kept, INPUTS: inputs}
+        refuse_unmet(report.unmet)
+        context.journal.progress(fraction=1.0, seconds_left=report.expected_seconds, epochs_total=result["epochs"])
+        return result
+
+
+def _examined(context: UnitContext) -> Examined:
+    """The examination, in a process of its own where the worker sets limits to it."""
+    if context.limits is None:
+        return examine(context.spec, bench=context.bench)
+    found = examine_apart(
+        context.spec,
+        device=context.device,
+        threads=context.max_threads,
+        limits=context.limits,
+        must_leave=context.must_leave,
+    )
+    if found is None:
+        raise context.leave()
+    return found
+
+
+def examine(spec: JobSpec, *, bench: Workbench) -> Examined:
+    """Whether a job can succeed on this machine, what it would meet, and what later stages have to know of that.
+
+    Raises:
+        SpecError: the data cannot be read, or what the spec names does not fit together.
+        ConfigError: the device lacks the number format that is asked for.
+        OutOfMemory: not even a few samples of the largest path's step fit at once.
+    """
+    inputs = refuse_unfit(spec, bench)
+    measured = measure_some(spec, bench)
+    report = preflight(spec, bench=bench, measured=measured)
+    steps = report.train_steps
+    epochs = steps // steps_per_epoch(spec, len(bench.dataset.train)) if steps else 0
+    kept = {metric: found.to_json() for metric, found in measured.items()}
+    return Examined(report, {"epochs": epochs, "threads": report.threads, "measured": kept, INPUTS: inputs})
 
 
 def preflight(
@@ -81,14 +109,13 @@ def preflight(
         costs=survey.ranges(),
         satisfiable=survey.satisfiable,
         share_feasible=survey.share_feasible,
+        unmet=survey.unmet(),
         notes=tuple(notes),
         phases=phases_of(spec),
     )
-    return (
-        _with_training(report, spec, bench, expected_seconds(measured, spec))
-        if can_train(spec)
-        else _without_training(report, spec)
-    )
+    if not can_train(spec):
+        return _without_training(report, spec)
+    return report if report.unmet else _with_training(report, spec, bench, expected_seconds(measured, spec))
 
 
 def phases_of(spec: JobSpec) -> tuple[Phase, ...]:

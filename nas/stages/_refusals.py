@@ -2,30 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from nas.resources import JsonObject
 from nas.searchers import REGISTRY as SEARCHERS
 from nas.spec import JobSpec, PluginRef
 from nas.stages._inputs import inputs_of
-from nas.stages._survey import Survey
 from searchspaces import ConfigError, DataError, InfeasibleSpace, SpecError, Violation
 
 if TYPE_CHECKING:
     from nas.workbench import Workbench
 
 
-def refuse_impossible(spec: JobSpec) -> None:
-    """Read all that any stage reads, fit the space, and look for an architecture that meets the constraints on costs.
+def refuse_unfit(spec: JobSpec, bench: Workbench) -> JsonObject:
+    """Read all that any stage reads, fit the space to it, and the searcher and the costs to the space; what was read.
 
     Raises:
-        SpecError: the data cannot be read, the space does not fit, or nothing meets a bound (with what there is).
+        SpecError: the data cannot be read, or one of them does not fit.
     """
-    from nas.workbench import Workbench
-
-    bench = Workbench(spec)
     try:
         _ = bench.measurable
-        inputs_of(spec, bench)
+        inputs = inputs_of(spec, bench)
     except DataError as error:
         named = repr(spec.dataset.name) if spec.dataset else str(spec.evaluator)
         raise SpecError([Violation("dataset" if spec.dataset else "evaluator", named, str(error))]) from error
@@ -33,11 +31,13 @@ def refuse_impossible(spec: JobSpec) -> None:
         raise SpecError(error.violations) from error
     _refuse_costs(spec, bench)
     _refuse_searcher(spec.searcher, spec, bench)
-    if not spec.constraints:
-        return
-    survey = Survey.of(spec, bench)
-    if survey.satisfiable is False:
-        raise SpecError([Violation("constraints", why, "a bound that some architecture meets") for why in survey.why()])
+    return inputs
+
+
+def refuse_unmet(unmet: Sequence[str]) -> None:
+    """Raise SpecError where bounds are met by nothing; each says what there is."""
+    if unmet:
+        raise SpecError([Violation("constraints", why, "a bound that some architecture meets") for why in unmet])
 
 
 def _refuse_searcher(ref: PluginRef, spec: JobSpec, bench: Workbench) -> None:

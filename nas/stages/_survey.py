@@ -114,6 +114,10 @@ class Survey:
         met = [value for value in values if all(_holds(bound, value) for bound in (first, *more))]
         return len(met) / len(values)
 
+    def unmet(self) -> tuple[str, ...]:
+        """What `why` says of bounds that nothing in the space meets; empty where something does, or may."""
+        return tuple(self.why()) if self.satisfiable is False else ()
+
     def why(self) -> list[str]:
         """For every bound that nothing meets alone: what it asks and what there is; else what each bound leaves.
 

@@ -125,6 +125,36 @@ def report(spec: JobSpec) -> PreflightReport:
     return PreflightReport(space_size=15_625, costs=(cost,), satisfiable=True, train_steps=spec.budget.epochs * 17)
 
 
+class PreflightOnly(SearchOnly):
+    """A planner of jobs that are all preflight."""
+
+    def stages(self, job: Job) -> tuple[Phase, ...]:
+        return (Phase.PREFLIGHT,)
+
+
+@contextmanager
+def examining(store: Store) -> Iterator[None]:
+    """Do dry runs as a worker does, from a thread, without torch."""
+    ended = threading.Event()
+    worker = store.register_worker("tests", 1, "cpu")
+
+    def work() -> None:
+        while not ended.wait(0.02):
+            store.beat(worker.worker_id, None)
+            lease = store.claim(worker.worker_id, lease_seconds=60, planner=PreflightOnly())
+            if lease is not None:
+                lease.journal.report(report(JobSpec.from_mapping(lease.journal.job().spec)))
+                lease.complete({})
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+
+
 @contextmanager
 def serving(app: FastAPI) -> Iterator[str]:
     """Answer requests to `app` from a thread; yields the address."""
@@ -153,7 +183,7 @@ def service_with(folder: Path, **settings: object) -> Iterator[Running]:
     def check(mapping: Mapping[str, object]) -> object:
         return admit(mapping, datasets={info.name: info for info in store.datasets()}, embedded=made.embedded)
 
-    app = create_app(store, made, admit=check, preflight=report)  # type: ignore[arg-type]
+    app = create_app(store, made, admit=check)  # type: ignore[arg-type]
     try:
         with serving(app) as url, httpx.Client(base_url=url, timeout=20) as http:
             yield Running(store, app, url, http, folder)

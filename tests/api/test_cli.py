@@ -17,7 +17,7 @@ from api.cli import app
 from api.installation import check_installation, version
 from nas.resources import Job, JobState
 from searchspaces import ServiceError
-from tests.api.conftest import SPEC, TEXTS, Running, service_with
+from tests.api.conftest import SPEC, TEXTS, Running, examining, service_with
 from tests.journeys.processes import SMALL, children_of, environment, is_running, wait_for
 
 
@@ -134,8 +134,9 @@ def test_json_is_what_the_service_answers(running: Running, spec: Path) -> None:
 
 
 def test_a_dry_run_prints_the_preflight_and_submits_nothing(running: Running, spec: Path) -> None:
-    assert "15,625" in nas(running, "submit", spec, "--dry-run").stdout
-    assert json.loads(nas(running, "submit", spec, "--dry-run", "--json").stdout)["space_size"] == 15_625
+    with examining(running.store):
+        assert "15,625" in nas(running, "submit", spec, "--dry-run").stdout
+        assert json.loads(nas(running, "submit", spec, "--dry-run", "--json").stdout)["space_size"] == 15_625
     assert running.store.jobs().items == ()
 
 

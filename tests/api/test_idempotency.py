@@ -2,10 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from datetime import timedelta
 
+import httpx
 import pytest
+from starlette.requests import Request
+from starlette.responses import Response
 
+from api import idempotency
+from api.idempotency import Handler
+from nas.client import Client
 from tests.api.conftest import SPEC, Running, fill
 from tests.api.test_jobs import problem
 
@@ -58,6 +69,71 @@ def test_a_request_that_is_being_answered_is_not_done_beside_itself(service: Run
     assert {answer.status_code for answer in answers} <= {201, 409}
     assert len({answer.json()["job_id"] for answer in answers if answer.status_code == 201}) == 1
     assert len(service.http.get("/v1/jobs").json()["items"]) == 1
+
+
+def slow(service: Running) -> Callable[[], int]:
+    """Let admission take two thirds of a second; gives how often it was asked."""
+    asked = 0
+    admit = service.app.state.service.admit
+
+    def slowly(mapping: Mapping[str, object]) -> object:
+        nonlocal asked
+        asked += 1
+        time.sleep(0.7)
+        return admit(mapping)
+
+    service.app.state.service = replace(service.app.state.service, admit=slowly)
+    return lambda: asked
+
+
+def test_a_client_that_goes_away_finds_the_answer_when_it_asks_again(service: Running) -> None:
+    num_asked, headers = slow(service), {"Idempotency-Key": "impatient"}
+    for _ in range(3):
+        with pytest.raises(httpx.ReadTimeout):
+            service.http.post("/v1/jobs", json=SPEC, headers=headers, timeout=0.1)
+    answer = service.http.post("/v1/jobs", json=SPEC, headers=headers)
+    assert (answer.status_code, num_asked()) == (201, 1)
+    (only,) = service.store.jobs().items
+    assert answer.json()["job_id"] == only.job_id
+
+
+def test_the_answer_is_kept_when_the_request_is_cancelled(service: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def ask(handle: Handler, request: Request, key: str) -> Response:
+        first = asyncio.ensure_future(once(handle, request, key))
+        await asyncio.sleep(0.2)
+        first.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await first
+        return await once(handle, request, key)
+
+    num_asked, once = slow(service), idempotency._once
+    monkeypatch.setattr(idempotency, "_once", ask)
+    answer = service.http.post("/v1/jobs", json=SPEC, headers={"Idempotency-Key": "cancelled"})
+    assert (answer.status_code, answer.headers["idempotent-replayed"], num_asked()) == (201, "true", 1)
+    assert len(service.store.jobs().items) == 1
+
+
+def test_a_claim_is_held_for_as_long_as_it_is_answered(service: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    slow(service)
+    monkeypatch.setattr("db._registers._ANSWER_WITHIN", timedelta(seconds=0.2))
+    monkeypatch.setattr(idempotency, "_HOLD_SECONDS", 0.05)
+    headers = {"Idempotency-Key": "long"}
+    with ThreadPoolExecutor(2) as pool:
+        first = pool.submit(service.http.post, "/v1/jobs", json=SPEC, headers=headers)
+        time.sleep(0.4)
+        second = pool.submit(service.http.post, "/v1/jobs", json=SPEC, headers=headers)
+        assert first.result().json()["job_id"] == second.result().json()["job_id"]
+    assert len(service.store.jobs().items) == 1
+
+
+def test_the_client_waits_for_an_answer_that_is_being_made(service: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    num_asked = slow(service)
+    monkeypatch.setattr(idempotency, "_PATIENCE_SECONDS", 0.0)  # the service says 409 at once
+    monkeypatch.setattr("nas.client._transport._TIMEOUT", httpx.Timeout(0.2))
+    with Client(service.url) as client:
+        job = client.submit(SPEC)
+    assert [found.job_id for found in service.store.jobs().items] == [job.job_id]
+    assert num_asked() == 1
 
 
 @pytest.mark.parametrize("key", ["", "with space", "x" * 201])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import httpx
 import pytest
 
-from nas.resources import Job, JobState, Page, PreflightReport
+from nas.resources import Job, JobState, Page
 from tests.api.conftest import SPEC, Running
 
 
@@ -28,24 +28,6 @@ def test_a_submitted_job_is_answered_with_its_address_and_version(service: Runni
     assert answer.headers["location"] == f"/v1/jobs/{job.job_id}"
     assert answer.headers["etag"] == '"1"'
     assert Job.model_validate(service.http.get(answer.headers["location"]).json()) == job
-
-
-def test_a_dry_run_answers_the_preflight_report_and_stores_nothing(service: Running) -> None:
-    answer = service.http.post("/v1/jobs?dry_run=true", json=SPEC)
-    assert answer.status_code == 200
-    assert PreflightReport.model_validate(answer.json()).train_steps == 510
-    assert service.http.get("/v1/jobs").json()["items"] == []
-
-
-@pytest.mark.slow
-def test_the_real_preflight_is_what_a_dry_run_answers(service: Running) -> None:
-    from dataclasses import replace
-
-    from nas.job import preflight
-
-    service.app.state.service = replace(service.app.state.service, preflight=preflight)
-    answer = service.http.post("/v1/jobs?dry_run=true", json=SPEC)
-    assert PreflightReport.model_validate(answer.json()).space_size == 15_625
 
 
 def test_a_wrong_spec_is_refused_with_every_violation(service: Running) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from nas.client import Client
-from nas.resources import Job, JobState
+from nas.resources import Job, JobState, Phase
 from searchspaces import SpecError
 from tests.journeys.processes import SMALL, environment, server
 
@@ -141,8 +141,10 @@ def test_a_dry_run_answers_without_a_job(client: Client) -> None:
 def test_constraints_that_nothing_meets_are_refused(client: Client) -> None:
     report = client.dry_run({**SMALL, "constraints": ["params <= 10"]})
     assert report.satisfiable is False
+    refused = client.submit({**SMALL, "constraints": ["params <= 10"]})
     with pytest.raises(SpecError, match="params"):
-        client.submit({**SMALL, "constraints": ["params <= 10"]})
+        refused.wait(progress=False, raise_on_failure=True)
+    assert (refused.state, refused.job.progress.phase) == (JobState.FAILED, Phase.PREFLIGHT)
 
 
 def test_a_wrong_spec_is_refused_with_every_violation(client: Client) -> None:

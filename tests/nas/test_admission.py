@@ -11,9 +11,10 @@ import torch
 from nas.admission import admit
 from nas.resources import DatasetInfo
 from nas.spec import JobSpec
-from nas.stages import preflight, refuse_impossible
+from nas.stages import preflight
 from nas.workbench import Workbench
 from searchspaces import OutOfMemory, SpecError
+from tests.nas.impossible import refuse_impossible
 
 SMALL: dict[str, Any] = {
     "space": {"name": "nasbench201", "config": {"channels": 4, "cells_per_stage": 1}},

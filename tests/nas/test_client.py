@@ -19,7 +19,7 @@ from nas.client._progress import ProgressDisplay, duration
 from nas.resources import Delivery, Job, JobState
 from nas.spec import JobSpec
 from searchspaces import Conflict, ExportError, InvalidState, NotFound, ServiceError, SpecError
-from tests.api.conftest import SPEC, TEXTS, Running, SearchOnly, fill, service_with
+from tests.api.conftest import SPEC, TEXTS, Running, SearchOnly, examining, fill, service_with
 
 CARD = {"README.md": b"# card", "card.json": b"{}", "reproduce.py": b"pass\n"}
 
@@ -93,9 +93,17 @@ def test_jobs_are_found_by_state_label_prefix_and_latest(client: Client) -> None
         client.find_job(first.job_id[:4])
 
 
-def test_a_dry_run_leaves_no_job(client: Client) -> None:
-    assert client.dry_run(SPEC).space_size == 15_625
+def test_a_dry_run_leaves_no_job(running: Running, client: Client) -> None:
+    with examining(running.store):
+        assert client.dry_run(SPEC).space_size == 15_625
     assert client.jobs() == []
+
+
+def test_a_dry_run_with_no_worker_says_so(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("nas.client._flows._WORKER_SECONDS", 0.3)
+    with pytest.raises(ServiceError, match="no worker is running; start one with `nas worker`") as caught:
+        client.dry_run(SPEC)
+    assert caught.value.code == "NO_WORKER"
 
 
 def test_verbs_change_the_state(client: Client) -> None:

@@ -13,7 +13,7 @@ import pytest
 
 from nas.resources import EvaluationState, JobState
 from nas.spec import JobSpec
-from nas.stages import preflight, refuse_impossible
+from nas.stages import preflight
 from nas.stages._dear_costs import number_measured
 from nas.workbench import Workbench
 from predictors.costs import FEWEST, Cost, Reading
@@ -21,6 +21,7 @@ from predictors.costs import REGISTRY as COSTS
 from predictors.ranking import kendall
 from searchspaces import Architecture, Config, Plugin, SearchSpace, SpecError
 from searchspaces.tables import REGISTRY as TABLES
+from tests.nas.impossible import refuse_impossible
 from tests.nas.test_table_jobs import Ran, run  # noqa: F401
 
 CELLS = 300

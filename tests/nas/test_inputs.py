@@ -15,10 +15,10 @@ from nas.admission import admit
 from nas.job import JobPlanner
 from nas.resources import DatasetInfo, Job, JobState, Phase
 from nas.spec import JobSpec
-from nas.stages import refuse_impossible
 from nas.stages._inputs import inputs_of
 from nas.workbench import Workbench
 from searchspaces import DataError, SpecError
+from tests.nas.impossible import refuse_impossible
 
 ROWS = [(depth, width) for depth in (1, 2, 3) for width in (16, 32)]
 

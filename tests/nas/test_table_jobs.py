@@ -20,13 +20,14 @@ from nas.admission import admit
 from nas.evaluators import REGISTRY, EvaluationContext, Request
 from nas.resources import Evaluation, EvaluationState, Fidelity, Job, JobState
 from nas.spec import JobSpec
-from nas.stages import preflight, refuse_impossible
+from nas.stages import preflight
 from nas.workbench import Workbench
 from predictors.ranking import Design, kendall
 from searchspaces import SpecError
 from searchspaces.tables import REGISTRY as TABLES
 from tests.conftest import ROOT
 from tests.journeys.processes import wait_for
+from tests.nas.impossible import refuse_impossible
 
 SPEC: dict[str, Any] = {
     "evaluator": "table",

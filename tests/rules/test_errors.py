@@ -20,6 +20,7 @@ EDGES = frozenset(
         "api/plugin_checks.py::_module",
         "api/tracing.py::Tracing.__call__",
         "api/worker.py::WorkerLoop.do",
+        "nas/stages/_apart.py::_measure",
         "searchspaces/_registry.py::Registry.__getitem__",  # the edge of a file that somebody else wrote
         "predictors/zerocost/_harness.py::_scored",  # the edge of one proxy: the others of the call go on
     }
