@@ -10,14 +10,15 @@ import statistics
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nas.contexts import comparable, differences
-from nas.resources import EvaluationState, Fidelity, FrontPoint, JsonObject, Proposal, Settlement
+from nas.resources import EvaluationState, Fidelity, FrontPoint, JsonObject, Measurement, Proposal, Settlement
 from nas.spec import JobSpec
 from nas.stages._pricing import Pricing, measurement_of
 from nas.streams import stream
-from predictors.costs import FEWEST, Estimated, Reading
+from predictors.costs import FEWEST, Estimated, Reading, ready_costs
 from searchspaces import Architecture, MeasurementError
 
 if TYPE_CHECKING:
@@ -136,6 +137,30 @@ def _drawn(metric: str, spec: JobSpec, bench: Workbench) -> Iterator[Architectur
         if bench.space.live(architecture) not in seen:
             seen.add(bench.space.live(architecture))
             yield architecture
+
+
+# --- what is delivered ------------------------------------------------------------------------------------------------
+
+
+def of_file(context: UnitContext, file: Path) -> tuple[Measurement, ...]:
+    """What the costs that run networks say of a delivered ONNX file: each of the job, and those that need no settings.
+
+    One that cannot be measured here is left out and said.
+    """
+    bench, found = context.bench, list[Measurement]()
+    ready = [metric for metric in ready_costs() if bench.is_measured(metric)]
+    asked = [metric for metric in bench.needed_costs() if bench.is_measured(metric)]
+    for metric in dict.fromkeys([*asked, *ready]):
+        try:
+            reading = bench.measuring_cost(metric).of_file(file)
+        except MeasurementError as error:
+            message = f"{metric} of the delivered {file.name} is not known: {error}"
+            context.journal.event("log", {"level": "warning", "message": message})
+            continue
+        if reading is not None:
+            measured = measurement_of(metric, reading)
+            found.append(measured.model_copy(update={"context": {"file": file.name, **measured.context}}))
+    return tuple(found)
 
 
 # --- on another device -----------------------------------------------------------------------------------------------

@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from predictors.costs._estimate import EstimateError
 from searchspaces import Architecture, SearchSpace
@@ -37,6 +38,14 @@ class Cost(ABC):
         Raises:
             MeasurementError: it cannot be computed; the reason is the message.
         """
+
+    def of_file(self, file: Path) -> Reading | None:
+        """The cost of a network of the space that was exported as this ONNX file; None where it is not one of files.
+
+        Raises:
+            MeasurementError: it cannot be measured; the reason is the message.
+        """
+        return None
 
     def within(self, space: SearchSpace) -> SearchSpace:
         """The part of `space` that this cost is known of: all of it, where a plug-in does not say otherwise.

@@ -61,12 +61,15 @@ class Latency(Cost):
         return self._known[live]
 
     def of_file(self, file: Path) -> Reading:
-        """The time of an ONNX file that takes inputs of the space.
+        """The time of an ONNX file that takes inputs of the space, whatever the networks of a search are timed in.
+
+        On the CPU where ONNX Runtime has nothing for the device.
 
         Raises:
             MeasurementError: ONNX Runtime cannot run it here.
         """
-        return self._onnx(OnnxModel(file, self.device, threads=self.config.threads))
+        device = self.device if runs_onnx(self.device) else "cpu"
+        return self._onnx(OnnxModel(file, device, threads=self.config.threads))
 
     @cached_property
     def runtime(self) -> Literal["onnx", "torch"]:
