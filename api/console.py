@@ -208,7 +208,9 @@ def _first(job: Job) -> str:
 
 def _delivered(delivery: Delivery) -> str:
     """What a delivered network measured, and how."""
-    return ", ".join(filter(None, (_values(delivery.metrics), f"{delivery.weights} weights", delivery.measured_with)))
+    timed = ", ".join(f"{m.metric} {m.value:.4g}" for m in delivery.timed)
+    said = (_values(delivery.metrics), timed, f"{delivery.weights} weights", delivery.measured_with)
+    return ", ".join(filter(None, said))
 
 
 def print_preflight(report: PreflightReport) -> None:

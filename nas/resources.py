@@ -289,6 +289,9 @@ class Delivery(Resource):
     parity: dict[str, float] = Field(default_factory=dict, description="Format -> largest difference to the network.")
     artifacts: dict[str, str] = Field(default_factory=dict, description="Format -> artifact id of the archive.")
     measured_with: str = Field("", description="What ran the network for its metrics.")
+    timed: tuple[Measurement, ...] = Field(
+        (), description="Costs, such as latency_ms, that were measured on the delivered ONNX file itself."
+    )
     chosen: str = Field("", description="What chose it, in words; empty where somebody asked for it.")
     contenders: tuple[Contender, ...] = Field((), description="Against which networks it won, and itself.")
 

@@ -163,7 +163,8 @@ export function delivery(given, { onSelect = null } = {}) {
   const name = given.digest.slice(0, 10);
   const title = onSelect ? h("button", { type: "button", class: "link mono", onclick: () => onSelect(given.digest) }, name) : null;
   const weights = given.weights === "trained" ? "trained from scratch" : "inherited from the supernet";
-  const metrics = Object.entries(given.metrics).map(([metric, value]) => [format.keyLabel(metric), metricValue(metric, value)]);
+  const timed = (given.timed ?? []).map(({ metric, value }) => [metric, value]);
+  const metrics = [...Object.entries(given.metrics), ...timed].map(([metric, value]) => [format.keyLabel(metric), metricValue(metric, value)]);
   const files = Object.entries(given.artifacts);
   return h(
     "article",

@@ -18,6 +18,7 @@ from nas.stages._choice import choose, in_words
 from nas.stages._contending import DeliveryTeller, Outcome, contend
 from nas.stages._contest import rungs_of
 from nas.stages._context import UnitContext
+from nas.stages._dear_costs import of_file
 from nas.streams import stream_seed
 from searchspaces import Architecture
 
@@ -120,6 +121,8 @@ def deliver(
         _settle(context, architecture, measured, how, time.monotonic() - began)
         metrics = {f"test_{name}": value for name, value in measured.items()}
         known = known.model_copy(update={"metrics": metrics, "measured_with": how})
+    if "onnx" in formats:
+        known = known.model_copy(update={"timed": of_file(context, folder / "model.onnx")})
     artifacts = _pack(context, formats, folder, _card(context, known), parity)
     return known.model_copy(
         update={"parity": {**known.parity, **parity}, "artifacts": {**known.artifacts, **artifacts}}
@@ -293,6 +296,7 @@ def _card(context: UnitContext, delivery: Delivery) -> dict[str, Any]:
     known: dict[str, float] = dict(found.values) if found else {}
     levels: tuple[Level, ...] = get_args(Level)
     evaluations = sorted(found.evaluations if found else (), key=lambda e: levels.index(e.proposal.fidelity.level))
+    measured = [m for evaluation in evaluations for m in evaluation.measurements]
     return {
         "architecture": architecture.to_json(),
         "space": spec.space.model_dump(mode="json"),
@@ -301,7 +305,7 @@ def _card(context: UnitContext, delivery: Delivery) -> dict[str, Any]:
         "contenders": [contender.model_dump(mode="json") for contender in delivery.contenders],
         "metrics": {**known, **{f"{name}@full": value for name, value in delivery.metrics.items()}},
         "measured_with": delivery.measured_with,
-        "measurements": [m.model_dump(mode="json") for evaluation in evaluations for m in evaluation.measurements],
+        "measurements": [m.model_dump(mode="json") for m in (*measured, *delivery.timed)],
         "dataset": {"name": context.bench.dataset.name, "digest": context.bench.dataset.digest},
         "training": spec.deliver.training.model_dump(mode="json") if delivery.weights == "trained" else None,
         "job": {"id": context.job.job_id, "name": context.job.name, "spec": spec.to_mapping()},

@@ -114,6 +114,9 @@ def test_a_misleading_search_delivers_the_network_that_the_audit_found_to_be_bet
     assert all("accuracy@contender" not in c.values for c in ran.store.candidates(ran.job_id).items)
     assert {"test_accuracy", "test_loss"} == set(delivery.metrics)
     assert "onnxruntime" in delivery.measured_with
+    (latency,) = delivery.timed
+    assert (latency.metric, latency.unit, latency.context["file"]) == ("latency_ms", "ms", "model.onnx")
+    assert {"runtime": "onnxruntime", "threads": 1, "batch": 1}.items() <= latency.context.items()
     with zipfile.ZipFile(ran.store.artifact_path(delivery.artifacts["onnx"])) as packed:
         packed.extractall(tmp_path / "model")
     check_card(tmp_path / "model", delivery.metrics["test_accuracy"], delivery.chosen)
@@ -130,6 +133,8 @@ def check_card(folder: Path, accuracy: float, chosen: str) -> None:
     (logits,) = run_onnx(folder / "model.onnx", [test.images])
     assert float((logits.argmax(dim=1).numpy() == test.labels).mean()) == pytest.approx(accuracy)
     assert card["metrics"]["test_accuracy@full"] == accuracy
+    (latency,) = (m for m in card["measurements"] if m["metric"] == "latency_ms")
+    assert f"| latency_ms | {latency['value']:.6g} ±" in text
 
 
 def test_where_a_free_baseline_ranks_better_it_chooses_among_what_was_not_audited(
