@@ -10,7 +10,13 @@ whatever the history: those of `gp_its` and `mo_bo` at 400 records, those of `gp
 the draw: both tell what was drawn before as failed and draw again, a few times. The worse of the two histories counts.
 `store` is the real one, a SQLite file, as the search stage uses it: propose, settle, read what was settled.
 
-`--quick` leaves `gp` out and the long history of Optuna's samplers, which take minutes: there stands null.
+`growth.NAME`: seconds after the long history over seconds after the short one, of our own searchers and of `store`.
+`growth.table`: the last 1,000 evaluations over the first 1,000 of a whole job of 100,000 over a generated table of
+200,000 rows (`benchmarks/_table_jobs.py`), its end included; `seconds_1000`, `seconds_10000` and `seconds_100000` are
+what whole jobs take, in seconds of the processor.
+
+`--quick` leaves `gp` out, the long history of Optuna's samplers and the job of 100,000, which take minutes: there
+stands null, and `growth.table` is that of the job of 10,000.
 
     python -m benchmarks.search_overhead [--json] [--quick] [--searchers all] [--limit 20]
 """
@@ -28,6 +34,7 @@ import numpy as np
 import numpy.typing as npt
 
 from benchmarks._report import Value, arguments, report
+from benchmarks._table_jobs import table_job, write_table
 from db import Store
 from nas.history import History, Record
 from nas.ports import JobView
@@ -55,7 +62,12 @@ OBJECTIVES = (
     Objective(metric="quality", level="full", direction="max"),
     Objective(metric="price", level="cost", direction="min"),
 )
-SEARCHERS = ("random", "regularized_evolution", "local_search", "grid", "emars", "gp_its", "mo_bo")
+SEARCHERS = (
+    *("random", "regularized_evolution", "local_search", "grid", "emars", "reinforce", "mcts", "cmab"),
+    *("ladder", "assisted", "model_based", "linas", "weaknas", "bananas", "gp_its", "mo_bo"),
+)
+TABLE = "table"
+JOBS = (1_000, 10_000, 100_000)
 SLOW = ("gp",)
 SAMPLERS = {"nsga2": "NSGAIISampler", "tpe": "TPESampler"}
 GROWS_ITS_OWN = ("nsga2",)
@@ -78,13 +90,17 @@ def main() -> None:
     """Print the figures."""
     options = arguments(
         __doc__,
-        ("searchers", str, ",".join((*SEARCHERS, *SAMPLERS, "store", *SLOW)), "which, separated by commas"),
+        ("searchers", str, ",".join((*SEARCHERS, *SAMPLERS, "store", TABLE, *SLOW)), "which, separated by commas"),
         ("limit", float, 20.0, "seconds for a row"),
     )
     limit = min(options.limit, 1.0) if options.quick else options.limit
     figures: dict[str, Value] = {}
+    growth: dict[str, Value] = {}
     for name in options.searchers.split(","):
         worst: float | None = None
+        if name == TABLE:
+            figures |= table_jobs(growth, is_quick=options.quick)
+            continue
         for size in HISTORIES:
             key = f"seconds_per_1000.{name}.{size}"
             if name in SAMPLERS:
@@ -100,7 +116,32 @@ def main() -> None:
                 continue
             turn = store_turns(size) if name == "store" else searcher_turns(name, size)
             figures[key] = per_1000(tell(key, rounds([turn], limit)[0]))
-    report(figures, as_json=options.json)
+        if name not in SAMPLERS:
+            growth[name] = grown([figures[f"seconds_per_1000.{name}.{size}"] for size in HISTORIES])
+    report({**figures, "growth": growth}, as_json=options.json)
+
+
+def grown(seconds: Sequence[Value]) -> float | None:
+    """The last over the first; None where one was not measured."""
+    short, long = seconds[0], seconds[-1]
+    return long / short if isinstance(short, float) and isinstance(long, float) else None
+
+
+def table_jobs(growth: dict[str, Value], *, is_quick: bool) -> dict[str, Value]:
+    """Whole jobs over a table; the longest says how they grow."""
+    figures: dict[str, Value] = {}
+    with tempfile.TemporaryDirectory(prefix="search-overhead-") as folder:
+        table = Path(folder) / "table.npz"
+        write_table(table)
+        for size in JOBS:
+            key = f"seconds_{size}"
+            if is_quick and size == JOBS[-1]:
+                figures[key] = None
+                continue
+            found = table_job(size, table)
+            print(f"# {key}: first and last 1,000 in {found.first:.3f} and {found.last:.3f} s", flush=True)
+            figures[key], growth[TABLE] = found.seconds, found.last / found.first
+    return figures
 
 
 def rounds(turns: Sequence[Turn], limit: float) -> list[list[Timed]]:
