@@ -66,6 +66,7 @@ SEARCHERS = (
     *("random", "regularized_evolution", "local_search", "grid", "emars", "reinforce", "mcts", "cmab"),
     *("ladder", "assisted", "model_based", "linas", "weaknas", "bananas", "gp_its", "mo_bo"),
 )
+FIT_EVERY = 8  # batches within which every model is fitted as often as in any other eight
 TABLE = "table"
 JOBS = (1_000, 10_000, 100_000)
 SLOW = ("gp",)
@@ -115,7 +116,7 @@ def main() -> None:
                 figures[key] = None
                 continue
             turn = store_turns(size) if name == "store" else searcher_turns(name, size)
-            figures[key] = per_1000(tell(key, rounds([turn], limit)[0]))
+            figures[key] = per_1000(tell(key, rounds([turn], limit, 1 if name in SLOW else FIT_EVERY)[0]))
         if name not in SAMPLERS:
             growth[name] = grown([figures[f"seconds_per_1000.{name}.{size}"] for size in HISTORIES])
     report({**figures, "growth": growth}, as_json=options.json)
@@ -144,13 +145,18 @@ def table_jobs(growth: dict[str, Value], *, is_quick: bool) -> dict[str, Value]:
     return figures
 
 
-def rounds(turns: Sequence[Turn], limit: float) -> list[list[Timed]]:
-    """Each turn in its turn, until all have made enough candidates or the time is up; the first of each warms up."""
+def rounds(turns: Sequence[Turn], limit: float, least: int = 1) -> list[list[Timed]]:
+    """Each turn in its turn, until all have made enough candidates or the time is up; the first of each warms up.
+
+    At least so many of each: what is fitted anew every few batches has to fall into both of two rows.
+    """
     for turn in turns:
         turn()
     done: list[list[Timed]] = [[] for _ in turns]
     began = time.monotonic()
-    while not done[0] or (time.monotonic() - began < limit and sum(t.candidates for t in done[0]) < CANDIDATES):
+    while len(done[0]) < least or (
+        time.monotonic() - began < limit and sum(t.candidates for t in done[0]) < CANDIDATES
+    ):
         for turn, found in zip(turns, done, strict=True):
             found.append(turn())
     return done

@@ -8,11 +8,12 @@ decisions that a space must have some of), `ranks` (it ranks candidates before t
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from nas.resources import Objective
 from nas.searchers._searcher import Searcher, proposal, unseen
+from nas.searchers._warm_up import fitted, notes
 from nas.spec import PluginRef
 from searchspaces import ConfigError, Registry, SearchSpace, Violation
 
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
 REGISTRY: Registry[Searcher] = Registry("searchers", "nas.searchers")
 
-__all__ = ["REGISTRY", "Searcher", "make_searcher", "proposal", "unseen"]
+__all__ = ["REGISTRY", "Searcher", "make_searcher", "proposal", "unseen", "within", "within_notes"]
 
 
 def make_searcher(
@@ -38,3 +39,30 @@ def make_searcher(
         raise ConfigError([Violation("searcher", ref.name, f"one that takes {len(objectives)} objectives")])
     given = (scores,) if plugin.flags.get("ranks") else ()
     return plugin(ref.config, space, objectives, *given)
+
+
+def within(ref: PluginRef, evaluations: int) -> PluginRef:
+    """The searcher, and those that it holds, with beginnings that fit a budget.
+
+    What is random or one generation long before a searcher learns takes at most a quarter of the evaluations, where
+    the spec does not say otherwise: with 20 evaluations a population of 50 would be random search by another name.
+    The budget that a job was admitted with counts, so that raising it later changes nothing that has begun.
+    """
+    plugin = REGISTRY[ref.name]
+    held = getattr(plugin.configure(ref.config), "searcher", None)
+    ref = fitted(plugin, ref, evaluations)
+    if not isinstance(held, PluginRef):
+        return ref
+    inner = within(held, evaluations)
+    if inner == held:
+        return ref
+    return PluginRef(name=ref.name, config={**ref.config, "searcher": inner.model_dump(mode="json")})
+
+
+def within_notes(ref: PluginRef, evaluations: int, *, at: str = "searcher") -> Iterator[str]:
+    """What a user should know of what `within` changes, and of what it must leave: one sentence each."""
+    plugin = REGISTRY[ref.name]
+    yield from notes(plugin, ref, evaluations, at=at)
+    held = getattr(plugin.configure(ref.config), "searcher", None)
+    if isinstance(held, PluginRef):
+        yield from within_notes(held, evaluations, at=f"{at}.config.searcher")

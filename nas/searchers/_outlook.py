@@ -12,6 +12,7 @@ from pydantic import Field, field_validator
 from nas.history import History, Record
 from nas.resources import Objective
 from nas.scoring import Scores
+from nas.searchers._warm_up import WARM_UP
 from nas.spec import PluginRef, Ref
 from nas.streams import stream
 from predictors.costs import Cost
@@ -32,7 +33,11 @@ class OutlookConfig(Config):
         PluginRef(name="fused"), description="What ranks candidates by what was measured, once there is enough of it."
     )
     labels: int = Field(
-        20, ge=2, le=100_000, description="Measured architectures from which on the predictor ranks; before, votes do."
+        20,
+        ge=2,
+        le=100_000,
+        json_schema_extra=WARM_UP,
+        description="Measured architectures from which on the predictor ranks; before, votes do.",
     )
     refit: int = Field(16, ge=1, le=100_000, description="New measurements after which the predictor is fitted again.")
     fitted: int = Field(400, ge=16, le=100_000, description="Most measurements it is fitted on: the newest.")

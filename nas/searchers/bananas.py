@@ -9,6 +9,7 @@ from pydantic import Field
 from nas.resources import Objective
 from nas.scoring import Scores
 from nas.searchers._searcher import Searcher
+from nas.searchers._warm_up import WARM_UP
 from nas.searchers.model_based import ModelBased, ModelBasedConfig
 from nas.spec import PluginRef, Ref
 from predictors.encoding import SpaceEncoder
@@ -19,7 +20,13 @@ class BananasConfig(ModelBasedConfig):
     """Settings of `bananas`."""
 
     predictor: Ref = Field(PluginRef(name="mlp_ensemble"), description="The ensemble, or another predictor.")
-    labels: int = Field(10, ge=2, le=100_000, description="Measured architectures from which on the predictor ranks.")
+    labels: int = Field(
+        10,
+        ge=2,
+        le=100_000,
+        json_schema_extra=WARM_UP,
+        description="Measured architectures from which on the predictor ranks.",
+    )
     refit: int = Field(10, ge=1, le=100_000, description="New measurements after which the predictor is fitted again.")
     voted: float = Field(0.0, ge=0, le=1, description="Share of the first proposals that a vote of scores chooses.")
     samples: int = Field(100, ge=0, le=100_000, description="Uniform candidates beside the neighbours of incumbents.")

@@ -13,6 +13,7 @@ from nas.history import History, Record
 from nas.resources import EvaluationState, Objective, Proposal
 from nas.searchers._following import Floats, FollowingSearcher, is_comparable
 from nas.searchers._searcher import proposal, unseen
+from nas.searchers._warm_up import WARM_UP
 from searchspaces import Architecture, Config, ConfigError, Plugin, Rng, SearchSpace, Violation
 
 _REDRAWS = 16
@@ -23,7 +24,11 @@ class CmaEsConfig(Config):
     """Settings of `cmaes`."""
 
     population: int | None = Field(
-        None, ge=2, le=10_000, description="Evaluations in a generation; None: 4 + 3 ln(number of ordinal decisions)."
+        None,
+        ge=2,
+        le=10_000,
+        json_schema_extra=WARM_UP,
+        description="Evaluations in a generation; None: 4 + 3 ln(number of ordinal decisions).",
     )
     step: float = Field(
         0.3, gt=0, le=1, description="First standard deviation, where a decision's options reach from 0 to 1."

@@ -16,6 +16,7 @@ from nas.pareto import crowding, ranks
 from nas.resources import EvaluationState, Objective, Proposal
 from nas.searchers._following import Floats, FollowingSearcher, is_comparable
 from nas.searchers._searcher import proposal, unseen
+from nas.searchers._warm_up import WARM_UP
 from searchspaces import Architecture, Config, Plugin, Rng, SearchSpace
 
 _Measured = tuple[float, int, Floats]
@@ -25,7 +26,7 @@ _Measured = tuple[float, int, Floats]
 class EmarsConfig(Config):
     """Settings of `emars`."""
 
-    population: int = Field(20, ge=2, le=10_000, description="Architectures that survive.")
+    population: int = Field(20, ge=2, le=10_000, json_schema_extra=WARM_UP, description="Architectures that survive.")
     again: float = Field(0.25, ge=0, lt=1, description="Share of proposals that measure a survivor once more.")
     crossover: float = Field(0.3, ge=0, le=0.5, description="Share of the new ones that have two parents.")
     random: float = Field(0.1, ge=0, le=0.5, description="Share of the new ones that are drawn uniformly.")

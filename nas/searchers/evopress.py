@@ -13,6 +13,7 @@ from nas.history import History, Record
 from nas.resources import EvaluationState, Fidelity, Objective, Proposal
 from nas.searchers._following import Floats, FollowingSearcher, is_comparable
 from nas.searchers._searcher import proposal, unseen
+from nas.searchers._warm_up import WARM_UP
 from nas.spec import Level
 from searchspaces import Architecture, Config, Decision, Plugin, Rng, SearchSpace
 
@@ -23,7 +24,7 @@ _TRIES = 16
 class EvoPressConfig(Config):
     """Settings of `evopress`."""
 
-    offspring: int = Field(16, ge=1, le=10_000, description="Children of a generation.")
+    offspring: int = Field(16, ge=1, le=10_000, json_schema_extra=WARM_UP, description="Children of a generation.")
     swaps: int = Field(3, ge=1, le=100, description="Most swaps in a child; it gets the smaller of two draws up to it.")
     resource: Literal["flops", "params"] = Field(
         "flops", description="What a swap keeps, where the space can count it."

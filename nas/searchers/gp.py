@@ -8,13 +8,16 @@ from pydantic import Field
 
 from nas.resources import Objective
 from nas.searchers._optuna import OptunaSearcher
+from nas.searchers._warm_up import WARM_UP
 from searchspaces import Config, Plugin, SearchSpace
 
 
 class GpConfig(Config):
     """Settings of `gp`."""
 
-    n_startup_trials: int = Field(10, ge=1, le=100_000, description="Random architectures before the model is used.")
+    n_startup_trials: int = Field(
+        10, ge=1, le=100_000, json_schema_extra=WARM_UP, description="Random architectures before the model is used."
+    )
     fitted: int = Field(
         300,
         ge=16,

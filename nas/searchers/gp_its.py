@@ -15,6 +15,7 @@ from nas.resources import EvaluationState, Objective, Proposal
 from nas.searchers._candidates import Candidates, CandidatesConfig, smallest
 from nas.searchers._posterior import Distances, Posterior, Shape, encoder_of
 from nas.searchers._searcher import Searcher, proposal
+from nas.searchers._warm_up import WARM_UP
 from predictors.surrogates import normal_scores, standardised
 from searchspaces import Architecture, Plugin, Rng, SearchSpace
 
@@ -29,7 +30,9 @@ _OF_FEASIBILITY = Shape()
 class GpItsConfig(CandidatesConfig):
     """Settings of `gp_its`."""
 
-    initial: int = Field(10, ge=2, le=100_000, description="Random architectures before the first model.")
+    initial: int = Field(
+        10, ge=2, le=100_000, json_schema_extra=WARM_UP, description="Random architectures before the first model."
+    )
     fitted: int = Field(
         400, ge=16, le=5_000, description="Most records a model is fitted on: the best, the front, and the newest."
     )

@@ -16,6 +16,7 @@ from nas.resources import EvaluationState, Fidelity, Objective, Proposal
 from nas.scoring import Scores
 from nas.searchers import REGISTRY, Searcher, make_searcher
 from nas.searchers._following import Floats, FollowingSearcher, places
+from nas.searchers._warm_up import WARM_UP
 from nas.searchers._wrapping import SearcherRef
 from nas.spec import Level, PluginRef
 from searchspaces import Config, Plugin, Rng, SearchSpace
@@ -40,7 +41,13 @@ class LadderConfig(Config):
         description="Promote as soon as an architecture is among the best of its rung (ASHA), or bracket by bracket, "
         "once all of a bracket are measured (successive halving).",
     )
-    bracket: int = Field(27, ge=2, le=100_000, description="New architectures of a bracket of successive halving.")
+    bracket: int = Field(
+        27,
+        ge=2,
+        le=100_000,
+        json_schema_extra=WARM_UP,
+        description="New architectures of a bracket of successive halving.",
+    )
     labels: int = Field(
         30,
         ge=2,

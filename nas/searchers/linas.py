@@ -14,6 +14,7 @@ from nas.searchers._candidates import Candidates, CandidatesConfig
 from nas.searchers._outlook import Outlook, OutlookConfig
 from nas.searchers._posterior import encoder_of
 from nas.searchers._searcher import Searcher, live_form, proposal
+from nas.searchers._warm_up import WARM_UP
 from nas.spec import PluginRef, Ref
 from searchspaces import Architecture, Plugin, Rng, SearchSpace
 
@@ -24,7 +25,13 @@ class LinasConfig(OutlookConfig):
     predictor: Ref = Field(
         PluginRef(name="ridge"), description="What the inner search asks; light, since it asks much."
     )
-    labels: int = Field(20, ge=2, le=100_000, description="Random architectures before the first inner search.")
+    labels: int = Field(
+        20,
+        ge=2,
+        le=100_000,
+        json_schema_extra=WARM_UP,
+        description="Random architectures before the first inner search.",
+    )
     population: int = Field(50, ge=4, le=10_000, description="Of the inner search.")
     generations: int = Field(10, ge=1, le=10_000, description="Of the inner search.")
     crossover: float = Field(0.9, ge=0, le=1, description="Share of children of two parents; every one is mutated.")

@@ -13,6 +13,7 @@ from nas.pareto import Front
 from nas.resources import EvaluationState, Objective, Proposal
 from nas.searchers._following import Floats, FollowingSearcher, is_comparable
 from nas.searchers._searcher import proposal, unseen
+from nas.searchers._warm_up import WARM_UP
 from nas.streams import stream
 from searchspaces import Architecture, Config, Plugin, Rng, SearchSpace
 
@@ -20,7 +21,13 @@ from searchspaces import Architecture, Config, Plugin, Rng, SearchSpace
 class LocalSearchConfig(Config):
     """Settings of `local_search`."""
 
-    initial: int = Field(10, ge=1, le=100_000, description="Random architectures of which the best is the start.")
+    initial: int = Field(
+        10,
+        ge=1,
+        le=100_000,
+        json_schema_extra=WARM_UP,
+        description="Random architectures of which the best is the start.",
+    )
 
 
 @dataclass

@@ -8,6 +8,7 @@ from pydantic import Field
 
 from nas.resources import Objective
 from nas.searchers._optuna import OptunaSearcher
+from nas.searchers._warm_up import WARM_UP
 from searchspaces import Config, Plugin, SearchSpace
 
 
@@ -18,7 +19,11 @@ class Nsga2Config(Config):
     """
 
     population_size: int = Field(
-        10, ge=2, le=10_000, description="Evaluated architectures in a generation; few suit a few hundred evaluations."
+        10,
+        ge=2,
+        le=10_000,
+        json_schema_extra=WARM_UP,
+        description="Evaluated architectures in a generation; few suit a few hundred evaluations.",
     )
     mutation_prob: float | None = Field(
         None, ge=0, le=1, description="Chance that a decision is drawn anew; None: one over the number of decisions."

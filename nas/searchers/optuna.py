@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from inspect import signature
 from typing import TYPE_CHECKING, Any
 
 from pydantic import Field, model_validator
 
 from nas.resources import Objective
 from nas.searchers._optuna import OptunaSearcher, experimental
+from nas.searchers._warm_up import WARM_UP, WarmUp
 from searchspaces import Config, ConfigError, Plugin, SearchSpace, Violation, one_of
 
 if TYPE_CHECKING:
     from optuna.samplers import BaseSampler
 
+_WARM_UPS = frozenset({"n_startup_trials", "population_size"})
 _OURS = ("seed", "constraints_func")  # arguments that the job decides
 
 
@@ -30,6 +33,16 @@ class OptunaConfig(Config):
     kwargs: dict[str, Any] = Field(
         default_factory=dict, description="Arguments of that class; seed and constraints come from the job."
     )
+
+    def warm_ups(self) -> Iterator[WarmUp]:
+        """The arguments of the sampler that say how long its beginning is."""
+        from optuna import samplers
+
+        known = signature(getattr(samplers, self.sampler)).parameters
+        for name in _WARM_UPS & known.keys():
+            size, share = self.kwargs.get(name, known[name].default), WARM_UP["warm_up"]
+            if isinstance(size, int) and isinstance(share, float):
+                yield WarmUp(f"kwargs.{name}", size, share, name in self.kwargs)
 
     @model_validator(mode="after")
     def _can_be_made(self) -> OptunaConfig:

@@ -13,13 +13,16 @@ from nas.pareto import Front
 from nas.resources import EvaluationState, Objective, Proposal
 from nas.searchers._following import Floats, FollowingSearcher, is_comparable, places
 from nas.searchers._searcher import proposal, unseen
+from nas.searchers._warm_up import WARM_UP
 from searchspaces import Architecture, Config, Plugin, Rng, SearchSpace
 
 
 class RegularizedEvolutionConfig(Config):
     """Settings of `regularized_evolution`."""
 
-    population: int = Field(50, ge=2, le=100_000, description="Newest architectures that may become parents.")
+    population: int = Field(
+        50, ge=2, le=100_000, json_schema_extra=WARM_UP, description="Newest architectures that may become parents."
+    )
     sample: int = Field(10, ge=1, le=10_000, description="Contestants of a tournament, drawn with replacement.")
     front_share: float = Field(
         0.5,

@@ -25,6 +25,7 @@ class RobotConfig(Config):
         20,
         ge=2,
         le=1_000,
+        json_schema_extra={"warm_up": 1.0},
         description="Measurements within which weights are searched for, half of them random; what comes after goes "
         "down the ranking of the best.",
     )

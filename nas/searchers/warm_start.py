@@ -13,6 +13,7 @@ from nas.resources import Objective, Proposal
 from nas.scoring import Scores
 from nas.searchers._outlook import best_by_weight
 from nas.searchers._searcher import Searcher, proposal
+from nas.searchers._warm_up import WARM_UP
 from nas.searchers._wrapping import SearcherRef, Wrapper, WrappingConfig
 from nas.spec import PluginRef
 from searchspaces import Architecture, Plugin, Rng, SearchSpace
@@ -24,7 +25,9 @@ class WarmStartConfig(WrappingConfig):
     searcher: SearcherRef = Field(
         PluginRef(name="gp_its", config={"initial": 2}), description="The searcher, with its settings, that goes on."
     )
-    initial: int = Field(10, ge=1, le=100_000, description="Architectures proposed before it goes on.")
+    initial: int = Field(
+        10, ge=1, le=100_000, json_schema_extra=WARM_UP, description="Architectures proposed before it goes on."
+    )
     ranked: float = Field(
         0.5, gt=0, le=1, description="Share of these that rank best in the pool; the others are uniform samples."
     )

@@ -15,6 +15,7 @@ from nas.scoring import Scores
 from nas.searchers._outlook import Outlook, OutlookConfig, pushed_back
 from nas.searchers._posterior import encoder_of
 from nas.searchers._searcher import Searcher, live_form, proposal
+from nas.searchers._warm_up import WARM_UP
 from nas.spec import PluginRef, Ref
 from predictors.encoding import Floats
 from searchspaces import Architecture, Plugin, Rng, SearchSpace
@@ -28,9 +29,11 @@ class WeaknasConfig(OutlookConfig):
     predictor: Ref = Field(
         PluginRef(name="random_forest", config={"trees": 50}), description="What ranks; light, since it ranks much."
     )
-    labels: int = Field(10, ge=2, le=100_000, description="Random architectures before the first predictor.")
+    labels: int = Field(
+        10, ge=2, le=100_000, json_schema_extra=WARM_UP, description="Random architectures before the first predictor."
+    )
     refit: int = Field(10, ge=1, le=100_000, description="New measurements after which the predictor is fitted again.")
-    fitted: int = Field(10_000, ge=16, le=100_000, description="Most measurements it is fitted on: the newest.")
+    fitted: int = Field(1_000, ge=16, le=100_000, description="Most measurements it is fitted on: the newest.")
     top: int = Field(100, ge=1, le=100_000, description="So many of the best ranked are drawn from, all alike.")
     ranked: int = Field(
         16_000,

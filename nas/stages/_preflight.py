@@ -9,6 +9,7 @@ from nas.admission import can_train
 from nas.evaluators import needs_supernet, waits
 from nas.ports import JobView
 from nas.resources import JsonObject, Phase, PreflightReport, UnitPlan
+from nas.searchers import within_notes
 from nas.spec import JobSpec
 from nas.stages._apart import Examined, examine_apart
 from nas.stages._dear_costs import Measured, expected_seconds, measure_some, notes_of
@@ -102,6 +103,7 @@ def preflight(
     notes = [*survey.why(), *notes_of(spec, bench, measured)]
     if size < spec.budget.evaluations:
         notes.append(f"budget.evaluations is {spec.budget.evaluations}, but there are {size} architectures")
+    notes += within_notes(spec.searcher, spec.budget.evaluations)
     if waits(spec.evaluator):
         notes.append(f"how long the search takes is not known: {spec.evaluator.name} waits for devices of yours")
     report = PreflightReport(

@@ -13,7 +13,7 @@ from nas.history import History
 from nas.pareto import Hypervolume, hypervolume_reference
 from nas.ports import Control, JobView
 from nas.resources import AUDITED, Evaluation, EvaluationState, Fidelity, JsonObject, Phase, Settlement, UnitPlan
-from nas.searchers import make_searcher
+from nas.searchers import make_searcher, within
 from nas.spec import JobSpec
 from nas.stages._choice import tell_choice
 from nas.stages._dear_costs import measure_front, measure_here
@@ -74,7 +74,12 @@ class Search:
         search = cls(
             context=context,
             history=History(objectives),
-            searcher=make_searcher(context.spec.searcher, context.bench.space, objectives, measuring.scores),
+            searcher=make_searcher(
+                within(context.spec.searcher, context.spec.budget.evaluations),
+                context.bench.space,
+                objectives,
+                measuring.scores,
+            ),
             measuring=measuring,
         )
         search.catch_up()

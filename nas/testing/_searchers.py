@@ -11,13 +11,17 @@ import numpy as np
 
 from nas.history import History, Record
 from nas.resources import EvaluationState, Fidelity, Objective, Proposal
-from nas.searchers import Searcher
+from nas.searchers import REGISTRY, Searcher, within
+from nas.searchers._warm_up import fitted, notes
+from nas.spec import PluginRef
 from nas.streams import stream
 from searchspaces import Architecture, ConfigError, ContractViolation, Plugin, SearchSpace
 
 BATCH = 4
 SMALL = 24
 """Most architectures of the sub-space that is searched until nothing is left."""
+_FEW, _MANY = 20, 80
+"""Evaluations within which a searcher is to learn, and within which one that does not would at last."""
 _MEASURED_AGAIN = 8
 """Most evaluations for every architecture of it, by a searcher that measures some again."""
 
@@ -28,6 +32,7 @@ def check_searcher(
     settings: Mapping[str, object] | None = None,
     *,
     evaluations: int = 40,
+    with_few: bool = True,
     seed: int = 0,
 ) -> None:
     """Checks what a searcher promises on `space`, for one objective and, when its flag says so, for three.
@@ -36,7 +41,9 @@ def check_searcher(
     from a fresh object too, with evaluations finished, failed, infeasible and under way; a small space is searched to
     its end, and then nothing is proposed. A searcher whose flag `replicates` is set may propose a known architecture as
     a replicate, whose number is how often it was proposed before at that fidelity; one with `fidelities` at another
-    fidelity. One whose flag `decisions` names a kind refuses a space that has none of it, and says so.
+    fidelity. One whose flag `decisions` names a kind refuses a space that has none of it, and says so. With few
+    evaluations its beginning, random or one generation, is cut down (`nas.searchers.within`), so that what comes after
+    depends on what was measured; or that is said; or the searcher never learns at all (`with_few`: whether to check).
 
     Raises:
         ContractViolation: a promise is broken.
@@ -53,6 +60,8 @@ def check_searcher(
         )
         _check_run(plugin, space, settings, objectives, evaluations=evaluations, seed=seed)
     _check_exhaustion(plugin, small_part(space), settings, objectives, seed=seed)
+    if with_few:
+        _check_few_evaluations(plugin, space, settings, seed=seed)
 
 
 def _check_refusal(plugin: Plugin[Searcher], space: SearchSpace, settings: Mapping[str, object] | None) -> None:
@@ -195,6 +204,43 @@ def _check_exhaustion(
             history.add(settled(history.num_proposals, proposal, space, objectives))
         _require(history.num_proposals <= limit, "a searcher ends with its space", history.num_proposals)
     _require(history.num_distinct == size, f"all {size} architectures of a small space come up", history.num_distinct)
+
+
+def _check_few_evaluations(
+    plugin: Plugin[Searcher], space: SearchSpace, settings: Mapping[str, object] | None, *, seed: int
+) -> None:
+    """With few evaluations two searches that measure the opposite part ways, unless they would not with many either."""
+    ref = PluginRef.model_validate({"name": plugin.name, "config": dict(settings or {})})
+    if any("learns nothing" in said for said in notes(plugin, ref, _FEW, at="searcher")):
+        return
+    config = within(ref, _FEW).config if plugin.name in REGISTRY else fitted(plugin, ref, _FEW).config
+    if len({_texts(plugin, space, config, _FEW, sign=sign, seed=seed) for sign in (1.0, -1.0)}) > 1:
+        return
+    learns = len({_texts(plugin, space, config, _MANY, sign=sign, seed=seed) for sign in (1.0, -1.0)}) > 1
+    _require(not learns, f"a searcher learns within {_FEW} evaluations, or says that it does not", config)
+
+
+def _texts(
+    plugin: Plugin[Searcher],
+    space: SearchSpace,
+    config: Mapping[str, object],
+    evaluations: int,
+    *,
+    sign: float,
+    seed: int,
+) -> tuple[str, ...]:
+    """What is proposed when the values of a landscape, or their opposites, are measured."""
+    objectives = (Objective(metric="metric", level="supernet", direction="max"),)
+    searcher, history = plugin(config, space, objectives), History(objectives)
+    while history.num_proposals < min(evaluations, space.size()):
+        made = searcher.ask(history, BATCH, stream(seed, "few", history.num_proposals))
+        for each in made:
+            record = settled(0, each, space, objectives, seed=seed)
+            value = sign * (record.values or (0.0,))[0]
+            history.add(replace(record, number=history.num_proposals, values=(value,)))
+        if not made:
+            break
+    return tuple(record.architecture.text for record in history.settled)
 
 
 def _copy(history: History) -> History:
