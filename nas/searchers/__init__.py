@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from nas.resources import Objective
 from nas.searchers._searcher import Searcher, proposal, unseen
-from nas.searchers._warm_up import fitted, notes
+from nas.searchers._warm_up import warm_up_notes, with_short_warm_up
 from nas.spec import PluginRef
 from searchspaces import ConfigError, Registry, SearchSpace, Violation
 
@@ -22,7 +22,17 @@ if TYPE_CHECKING:
 
 REGISTRY: Registry[Searcher] = Registry("searchers", "nas.searchers")
 
-__all__ = ["REGISTRY", "Searcher", "make_searcher", "proposal", "unseen", "within", "within_notes"]
+__all__ = [
+    "REGISTRY",
+    "Searcher",
+    "make_searcher",
+    "proposal",
+    "unseen",
+    "warm_up_notes",
+    "with_short_warm_up",
+    "within",
+    "within_notes",
+]
 
 
 def make_searcher(
@@ -50,7 +60,7 @@ def within(ref: PluginRef, evaluations: int) -> PluginRef:
     """
     plugin = REGISTRY[ref.name]
     held = getattr(plugin.configure(ref.config), "searcher", None)
-    ref = fitted(plugin, ref, evaluations)
+    ref = with_short_warm_up(plugin, ref, evaluations)
     if not isinstance(held, PluginRef):
         return ref
     inner = within(held, evaluations)
@@ -62,7 +72,7 @@ def within(ref: PluginRef, evaluations: int) -> PluginRef:
 def within_notes(ref: PluginRef, evaluations: int, *, at: str = "searcher") -> Iterator[str]:
     """What a user should know of what `within` changes, and of what it must leave: one sentence each."""
     plugin = REGISTRY[ref.name]
-    yield from notes(plugin, ref, evaluations, at=at)
+    yield from warm_up_notes(plugin, ref, evaluations, at=at)
     held = getattr(plugin.configure(ref.config), "searcher", None)
     if isinstance(held, PluginRef):
         yield from within_notes(held, evaluations, at=f"{at}.config.searcher")

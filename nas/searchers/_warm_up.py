@@ -53,7 +53,7 @@ def warm_ups(config: Config) -> Iterator[WarmUp]:
             yield WarmUp(name, size, share, name in config.model_fields_set)
 
 
-def fitted(plugin: Plugin[Searcher], ref: PluginRef, evaluations: int) -> PluginRef:
+def with_short_warm_up(plugin: Plugin[Searcher], ref: PluginRef, evaluations: int) -> PluginRef:
     """The searcher with every warm-up that nobody set cut down to its share of the evaluations.
 
     What the spec sets stays as it is, and so does a setting that the others do not allow to be less.
@@ -80,9 +80,12 @@ def _with(config: Mapping[str, JsonValue], field: str, value: JsonValue) -> dict
     return {**config, name: _with(held if isinstance(held, dict) else {}, key, value)}
 
 
-def notes(plugin: Plugin[Searcher], ref: PluginRef, evaluations: int, *, at: str) -> Iterator[str]:
+def warm_up_notes(plugin: Plugin[Searcher], ref: PluginRef, evaluations: int, *, at: str) -> Iterator[str]:
     """What is to be said of a searcher's warm-up beside these evaluations: that it is cut down, or takes them all."""
-    after = {found.field: found.size for found in warm_ups(plugin.configure(fitted(plugin, ref, evaluations).config))}
+    after = {
+        found.field: found.size
+        for found in warm_ups(plugin.configure(with_short_warm_up(plugin, ref, evaluations).config))
+    }
     for found in warm_ups(plugin.configure(ref.config)):
         size, field = after[found.field], f"{at}.config.{found.field}"
         if size >= max(1, 2 * found.share) * evaluations:

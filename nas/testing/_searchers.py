@@ -11,8 +11,7 @@ import numpy as np
 
 from nas.history import History, Record
 from nas.resources import EvaluationState, Fidelity, Objective, Proposal
-from nas.searchers import REGISTRY, Searcher, within
-from nas.searchers._warm_up import fitted, notes
+from nas.searchers import REGISTRY, Searcher, warm_up_notes, with_short_warm_up, within
 from nas.spec import PluginRef
 from nas.streams import stream
 from searchspaces import Architecture, ConfigError, ContractViolation, Plugin, SearchSpace
@@ -211,9 +210,9 @@ def _check_few_evaluations(
 ) -> None:
     """With few evaluations two searches that measure the opposite part ways, unless they would not with many either."""
     ref = PluginRef.model_validate({"name": plugin.name, "config": dict(settings or {})})
-    if any("learns nothing" in said for said in notes(plugin, ref, _FEW, at="searcher")):
+    if any("learns nothing" in said for said in warm_up_notes(plugin, ref, _FEW, at="searcher")):
         return
-    config = within(ref, _FEW).config if plugin.name in REGISTRY else fitted(plugin, ref, _FEW).config
+    config = within(ref, _FEW).config if plugin.name in REGISTRY else with_short_warm_up(plugin, ref, _FEW).config
     if len({_texts(plugin, space, config, _FEW, sign=sign, seed=seed) for sign in (1.0, -1.0)}) > 1:
         return
     learns = len({_texts(plugin, space, config, _MANY, sign=sign, seed=seed) for sign in (1.0, -1.0)}) > 1
