@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING
 from nas.admission import can_train
 from nas.datasets import digest_of_splits
 from nas.evaluators import REGISTRY as EVALUATORS
-from nas.evaluators import digests_of
+from nas.evaluators import digests_of, space_of
 from nas.paths import named_files
 from nas.resources import Phase
 from nas.sources import content_digest
 from nas.spec import JobSpec, PluginRef
-from searchspaces import DataError
+from nas.streams import stream
+from searchspaces import ConfigError, DataError, Violation
 
 if TYPE_CHECKING:
     from nas.stages._context import UnitContext
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 
 INPUTS = "inputs"
 """The key of the digests in the result of the preflight."""
+
+_DRAWN = 200
 
 _DATA, _TEST = "dataset", "dataset's test split"
 
@@ -54,6 +57,32 @@ def inputs_of(spec: JobSpec, bench: Workbench, *, with_test: bool = True) -> dic
         if not field.startswith(known_otherwise):
             found[f"{field}: {path}"] = content_digest(path)
     return found
+
+
+def audit_gaps(spec: JobSpec, bench: Workbench) -> list[str]:
+    """A note where what measures the audit knows but a part of the space that is searched.
+
+    Raises:
+        ConfigError: of the architectures that were drawn it knows none, so that the audit would say nothing.
+    """
+    ref = spec.audit.evaluator
+    if ref is None or not spec.audit.networks:
+        return []
+    measured = space_of(spec.model_copy(update={"evaluator": ref}), bench.space)
+    if measured is bench.space:
+        return []
+    rng = stream(spec.seed, "preflight", "audited")
+    drawn = [bench.space.sample(rng) for _ in range(_DRAWN)]
+    known = sum(not measured.validate(architecture) for architecture in drawn)
+    if not known:
+        allowed = f"an evaluator that knows architectures of the search; of {_DRAWN} that were drawn it knows none"
+        raise ConfigError([Violation("audit.evaluator", str(ref), allowed)])
+    if known == _DRAWN:
+        return []
+    return [
+        f"audit.evaluator, {ref.name}, knows {known} of {_DRAWN} architectures that were drawn; what it does not know "
+        "is not audited"
+    ]
 
 
 def refuse_replaced(context: UnitContext, inputs: Mapping[str, str]) -> None:

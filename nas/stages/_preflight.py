@@ -13,7 +13,7 @@ from nas.searchers import within_notes
 from nas.spec import JobSpec
 from nas.stages._apart import Examined, examine_apart
 from nas.stages._dear_costs import Measured, expected_seconds, measure_some, notes_of
-from nas.stages._inputs import INPUTS, refuse_replaced
+from nas.stages._inputs import INPUTS, audit_gaps, refuse_replaced
 from nas.stages._refusals import refuse_unfit, refuse_unmet
 from nas.stages._survey import Survey
 from nas.stages._timing import passes_per_step, phase_seconds, steps_per_epoch, time_paths, time_scoring
@@ -106,6 +106,7 @@ def preflight(
     notes += within_notes(spec.searcher, spec.budget.evaluations)
     if waits(spec.evaluator):
         notes.append(f"how long the search takes is not known: {spec.evaluator.name} waits for devices of yours")
+    notes += audit_gaps(spec, bench)
     report = PreflightReport(
         space_size=size,
         costs=survey.ranges(),

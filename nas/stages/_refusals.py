@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from nas.resources import JsonObject
 from nas.searchers import REGISTRY as SEARCHERS
 from nas.spec import JobSpec, PluginRef
-from nas.stages._inputs import inputs_of
+from nas.stages._inputs import audit_gaps, inputs_of
 from searchspaces import ConfigError, DataError, InfeasibleSpace, SpecError, Violation
 
 if TYPE_CHECKING:
@@ -30,6 +30,10 @@ def refuse_unfit(spec: JobSpec, bench: Workbench) -> JsonObject:
     except ConfigError as error:
         raise SpecError(error.violations) from error
     _refuse_costs(spec, bench)
+    try:
+        audit_gaps(spec, bench)
+    except ConfigError as error:
+        raise SpecError(error.violations) from error
     _refuse_searcher(spec.searcher, spec, bench)
     return inputs
 

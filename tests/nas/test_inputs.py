@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +15,10 @@ from nas.admission import admit
 from nas.job import JobPlanner
 from nas.resources import DatasetInfo, Job, JobState, Phase
 from nas.spec import JobSpec
-from nas.stages._inputs import inputs_of
+from nas.stages._inputs import audit_gaps, inputs_of
 from nas.workbench import Workbench
-from searchspaces import DataError, SpecError
+from searchspaces import REGISTRY as SPACES
+from searchspaces import ConfigError, DataError, SpecError
 from tests.nas.impossible import refuse_impossible
 
 ROWS = [(depth, width) for depth in (1, 2, 3) for width in (16, 32)]
@@ -186,6 +187,25 @@ def test_a_service_that_cannot_see_the_files_refuses_them_in_preflight(tmp_path:
     assert stepped.job.state is JobState.FAILED
     assert "test split of images has images" in str(stepped.job.reason)
     stepped.store.close()
+
+
+def audited_by(path: Path, texts: Sequence[str]) -> JobSpec:
+    path.write_text("\n".join(["architecture,accuracy", *(f"{text},0.5" for text in texts)]) + "\n")
+    table = {"name": "file", "config": {"path": str(path), "space": "macro"}}
+    auditor = {"name": "table", "config": {"table": table}}
+    return JobSpec.from_mapping({"space": "macro", "evaluator": "external", "audit": {"evaluator": auditor}})
+
+
+def test_an_audit_by_a_table_of_a_part_of_the_space_is_said_before(tmp_path: Path) -> None:
+    texts = [architecture.text for architecture in SPACES["macro"]().iterate()]
+    part = audited_by(tmp_path / "part.csv", [text for text in texts if text.startswith("0")])
+    (note,) = audit_gaps(part, Workbench(part))
+    assert 40 <= int(note.split("knows ")[1].split(" ")[0]) <= 95  # a third of 200
+    none = audited_by(tmp_path / "none.csv", texts[:1])
+    with pytest.raises(ConfigError, match=r"audit.evaluator: got table .*; of 200 that were drawn it knows none"):
+        audit_gaps(none, Workbench(none))
+    whole = audited_by(tmp_path / "whole.csv", texts)
+    assert audit_gaps(whole, Workbench(whole)) == []
 
 
 def test_registered_data_that_are_others_now_are_refused(tmp_path: Path) -> None:
