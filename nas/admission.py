@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+from nas._bounds import unreachable_bounds
 from nas._places import with_places
 from nas.evaluators import epochs_of, knows_lengths, level_of, metrics_of, needs_data, needs_supernet
 from nas.paths import unreachable, with_absolute_paths
@@ -168,7 +169,7 @@ def _check_metrics(spec: JobSpec, *, space_is_wrong: bool) -> list[Violation]:
         return [Violation("evaluator", str(spec.evaluator), str(error))]
     known = sorted(levels)
     found += [Violation(field, repr(name), one_of(name, known)) for field, name in _metrics(spec) if name not in levels]
-    return found + _check_audit(spec)
+    return found + (unreachable_bounds(spec) if not found else []) + _check_audit(spec)
 
 
 def _check_audit(spec: JobSpec) -> list[Violation]:

@@ -8,10 +8,12 @@ when others measure, and nobody knows how long that takes).
 
 Where that depends on its settings, its Config has methods instead: `offered_level(spec)`, `offered_metrics(spec)`,
 `offered_costs(spec, space)` (costs that it knows without measuring), `offered_space(spec, space)` (the part of the
-space that it can measure), `offered_epochs(spec)` (the lengths of training that it knows) and `offered_digests(spec)`
+space that it can measure), `offered_epochs(spec)` (the lengths of training that it knows), `offered_ranges(spec)` (the
+least and the largest value of a metric, where it knows them) and `offered_digests(spec)`
 (what it reads from files, by name, with a digest of what they say: a job goes on only while that is the same).
 """
 
+import math
 from typing import Any, cast
 
 from nas.evaluators._evaluator import EvaluationContext, Evaluator, Outcome, Request, faults, writable
@@ -60,6 +62,23 @@ def epochs_of(spec: JobSpec) -> tuple[float, ...]:
     return cast("tuple[float, ...]", offered(spec)) if offered else ()
 
 
+def ranges_of(spec: JobSpec) -> dict[str, tuple[float, float]]:
+    """Metric -> the least and the largest value that can be measured, where that is known."""
+    offered = getattr(_config(spec.evaluator), "offered_ranges", None)
+    if offered:
+        return cast("dict[str, tuple[float, float]]", offered(spec))
+    if not needs_data(spec.evaluator):
+        return {}
+    from nas.tasks import REGISTRY as TASKS
+
+    if spec.task.name not in TASKS:
+        return {}
+    flags, measured = TASKS[spec.task.name].flags, REGISTRY[spec.evaluator.name].flags["metrics"]
+    known = dict.fromkeys(cast("tuple[str, ...]", flags.get("not_negative", ())), (0.0, math.inf))
+    known |= dict.fromkeys(cast("tuple[str, ...]", flags.get("fractions", ())), (0.0, 1.0))
+    return {name: known[name] for name in cast("tuple[str, ...]", measured) if name in known}
+
+
 def knows_lengths(spec: JobSpec) -> bool:
     """Whether the job's evaluator is bound to lengths of training that it knows, be they none: `epochs_of` tells."""
     return hasattr(_config(spec.evaluator), "offered_epochs")
@@ -105,6 +124,7 @@ __all__ = [
     "metrics_of",
     "needs_data",
     "needs_supernet",
+    "ranges_of",
     "space_of",
     "waits",
     "writable",

@@ -10,6 +10,7 @@ from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+import numpy as np
 from pydantic import Field
 
 from nas.evaluators._evaluator import EvaluationContext, Evaluator, Outcome, Request
@@ -91,6 +92,13 @@ class TableConfig(Config):
         measured = self.looked_up(table)
         timed = [_SECONDS] if any(series.seconds is not None for series in measured.values()) else []
         return {**dict.fromkeys(table.costs, "cost"), **dict.fromkeys([*measured, *timed], level)}
+
+    def offered_ranges(self, spec: JobSpec) -> dict[str, tuple[float, float]]:
+        """The least and the largest that the table holds of every metric."""
+        table = self.opened(spec)
+        columns = {name: s.runs if self.noise == "run" else s.mean for name, s in self.looked_up(table).items()}
+        known = {name: values[np.isfinite(values)] for name, values in columns.items() if values is not None}
+        return {name: (float(values.min()), float(values.max())) for name, values in known.items() if values.size}
 
     def offered_epochs(self, spec: JobSpec) -> tuple[float, ...]:
         """The lengths of training that can be looked up, where anybody says them; its own is the last that counts."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from nas.evaluators import waits
@@ -17,6 +17,7 @@ from nas.searchers import make_searcher, within
 from nas.spec import JobSpec
 from nas.stages._choice import tell_choice
 from nas.stages._dear_costs import measure_front, measure_here
+from nas.stages._feasibility import Feasibility
 from nas.stages._measuring import Measuring
 from nas.stages._trust import checked
 from nas.streams import stream
@@ -66,6 +67,7 @@ class Search:
     num_failed: int = 0
     seconds_each: float = 0.0
     volume: Hypervolume | None = None
+    feasibility: Feasibility = field(default_factory=Feasibility)
 
     @classmethod
     def begin(cls, context: UnitContext) -> Search:
@@ -101,7 +103,7 @@ class Search:
             return f"budget.wall_time ({job.budget.wall_time:g} s) spent"
         if self.num_infeasible > _INFEASIBLE_PER_EVALUATION * max(20, self.num_evaluated):
             return f"{self.num_infeasible} proposals were infeasible; loosen the constraints"
-        return None
+        return self.feasibility.why_hopeless(self.context.spec.bounds(), job.budget.evaluations)
 
     def turn(self) -> str | None:
         """Propose, evaluate and settle one batch; a reason when the searcher has nothing left."""
@@ -173,8 +175,9 @@ class Search:
             only_priced = all(m.fidelity.level == "cost" for m in evaluation.measurements)
             infeasible = evaluation.state is EvaluationState.INFEASIBLE
             self.num_infeasible += infeasible
-            if evaluation.proposal.reason != AUDITED:  # what the audit adds is not the searcher's
-                self.num_evaluated += not (infeasible and only_priced)
+            if not (infeasible and only_priced):
+                self.num_evaluated += evaluation.proposal.reason != AUDITED  # what the audit adds is not the searcher's
+                self.feasibility.note(evaluation)
 
     def tell(self) -> None:
         """Progress and events of the batch."""

@@ -61,5 +61,5 @@ PLUGIN = Plugin(
     description="One class per image: cross-entropy, accuracy",
     source="Katharopoulos and Fleuret (2018), Not All Samples Are Created Equal, arXiv 1803.00942 (gradient bound)",
     create=create,
-    flags={"metrics": ("accuracy", "loss")},
+    flags={"metrics": ("accuracy", "loss"), "fractions": ("accuracy",), "not_negative": ("loss",)},
 )
