@@ -134,7 +134,8 @@ _WHERE = {"space": "in the whole space", "near_front": "near the front", "audite
 def print_trust(report: TrustReport) -> None:
     """How far a ranking can be trusted: in words, then every ranker."""
     say(f"trust: {report.verdict}")
-    say(f"held against {report.truth}; {report.audited} networks")
+    if report.rankers:
+        say(f"held against {report.truth}; {report.audited} networks")
     if report.best:
         say(f"best trusted here: {report.best}")
     for population in report.populations:
@@ -155,7 +156,8 @@ def print_trust(report: TrustReport) -> None:
         )
         for found in report.rankers
     ]
-    _table(_console(), head, agreements)
+    if agreements:
+        _table(_console(), head, agreements)
     if report.provenance is None:
         return
     said = report.provenance

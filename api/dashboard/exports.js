@@ -18,6 +18,7 @@ export class ExportPart {
       h("label", { class: "inline" }, h("input", { type: "checkbox", name: "format", value: name, checked: name === "onnx" }), ` ${formatName(name)}`);
     const weights = (value, title) => h("label", { class: "inline" }, h("input", { type: "radio", name: "weights", value }), title);
     this.trained = new Set();
+    this.inherits = true;
     this.trainedTitle = h("span");
     this.button = h("button", { type: "submit", class: "primary" }, "Export");
     this.form = h(
@@ -44,16 +45,20 @@ export class ExportPart {
     clearTimeout(this.timer);
   }
 
-  /** These candidates have their own trained weights already. */
-  delivered(digests) {
+  /** These candidates have their own trained weights already; and whether there are weights to inherit. */
+  delivered(digests, { inherits }) {
     this.trained = new Set(digests);
-    this.offer();
+    this.inherits = inherits;
+    const choice = this.form.querySelector("[name=weights][value=inherited]");
+    choice.parentElement.hidden = !inherits;
+    const wanted = this.offer();
+    if (!inherits) this.form.elements.weights.value = wanted;
   }
 
   offer() {
     const isTrained = this.trained.has(this.digest);
     say(this.trainedTitle, isTrained ? "trained, at once" : "trained first");
-    return isTrained ? "trained" : "inherited";
+    return isTrained || !this.inherits ? "trained" : "inherited";
   }
 
   /** Show the exports of this candidate. */

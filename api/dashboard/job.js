@@ -1,6 +1,7 @@
 // One job, live.
 
 import { CandidateTable } from "./candidates.js";
+import { choiceReport } from "./choice.js";
 import { h, put, say, section, throttled } from "./dom.js";
 import { JobCharts } from "./job_charts.js";
 import { JobHead } from "./job_head.js";
@@ -71,7 +72,7 @@ class JobPage {
     const select = (digest) => this.select(digest);
     this.head = new JobHead({ onVerb: (verb) => this.act(verb) });
     const trains = Boolean(job.spec.dataset); // without data nothing is trained, and nothing exported
-    this.charts = new JobCharts(this.jobId, { objectives, trains, onSelect: select, onStep: step });
+    this.charts = new JobCharts(this.jobId, { objectives, trains: trains && hasPhase("SUPERNET", job), onSelect: select, onStep: step });
     this.selected = new SelectedPanel(this.jobId, { trains, onStep: step, onCandidate: (candidate) => this.showCandidate(candidate) });
     this.table = new CandidateTable(this.jobId, { objectives, onSelect: select, onKeys: (keys) => this.charts.setKeys(keys) });
     this.log = eventLog();
@@ -99,15 +100,17 @@ class JobPage {
   }
 
   showReports(job) {
-    const { preflight, trust, deliveries, progress } = job;
-    const shown = JSON.stringify([preflight, trust, deliveries, progress.audits_total, progress.deliveries_total]);
+    const { preflight, trust, choice, deliveries, progress } = job;
+    const shown = JSON.stringify([preflight, trust, choice, deliveries, progress.audits_total, progress.deliveries_total]);
     if (shown === this.shownReports) return;
     this.shownReports = shown;
-    this.selected.exports.delivered(deliveries.filter(({ weights }) => weights === "trained").map(({ digest }) => digest));
+    const trained = deliveries.filter(({ weights }) => weights === "trained").map(({ digest }) => digest);
+    this.selected.exports.delivered(trained, { inherits: hasPhase("SUPERNET", job) });
     const models = deliveries.map((given) => delivery(given, { onSelect: (digest) => this.select(digest) }));
     const early = waiting("Models appear here when the job delivers them. Any candidate can be exported before that.");
     put(
       this.reports,
+      choice ? section("Chosen", { id: "choice" }, choiceReport(choice, { winners: trained, onSelect: (digest) => this.select(digest) })) : null,
       models.length || hasPhase("DELIVER", job) ? section("Delivered models", { id: "deliveries" }, models.length ? models : early) : null,
       trust || hasPhase("AUDIT", job) ? this.trust(trust) : null,
       section("Preflight", { id: "preflight" }, preflight ? preflightReport(preflight) : waiting("What the job will meet is known after preflight.")),
@@ -142,7 +145,7 @@ class JobPage {
       this.charts.outdated("pareto");
       this.table.changed();
       if (data.digest === this.selected.digest) this.selected.refresh();
-    } else if (type === "job.state" || type === "trust" || type === "delivery") this.jobSoon();
+    } else if (type === "job.state" || type === "trust" || type === "choice" || type === "delivery") this.jobSoon();
   }
 
   async readJob() {

@@ -170,7 +170,7 @@ function showJob(row, job, front) {
     put(cells[1], badge(job.state));
   }
   const over = job.state === "SUCCEEDED";
-  const phase = over ? "Delivered" : (PHASE_TITLES[progress.phase] ?? "Waiting");
+  const phase = over ? (job.deliveries.length ? "Delivered" : "Done") : (PHASE_TITLES[progress.phase] ?? "Waiting");
   say(cells[2].firstChild, phase);
   put(cells[2].lastChild, bar(over ? 1 : progress.fraction, `Progress of ${phase}`, { done: isTerminal(job.state) }));
   const total = progress.evaluations_total || job.budget.evaluations;

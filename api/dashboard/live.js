@@ -10,6 +10,8 @@ const STORED = [
   "front",
   "audit",
   "trust",
+  "choice",
+  "contender",
   "delivery",
   "log",
   "lease",

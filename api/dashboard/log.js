@@ -18,6 +18,9 @@ const WORDS = {
   audit: ({ digest, accuracy, done, total }) =>
     `${done} of ${total}: ${digest?.slice(0, 10) ?? ""} reached ${format.number(accuracy)}`,
   trust: ({ verdict }) => verdict,
+  choice: ({ digest, reason, warning }) => `${digest?.slice(0, 10)} comes first, by ${reason}${warning ? `; warning: ${warning}` : ""}`,
+  contender: ({ digest, epochs, accuracy, error }) =>
+    `${digest?.slice(0, 10)} contends: ${error ?? `${format.number(accuracy)} on valid`} after ${format.number(epochs)} epochs`,
   delivery: ({ digest, weights, metrics }) =>
     `${digest?.slice(0, 10)} (${weights} weights)${metrics?.test_accuracy ? `, test accuracy ${format.number(metrics.test_accuracy)}` : ""}`,
   log: ({ message }) => message,

@@ -1,5 +1,6 @@
 // What a job says of itself: what it would meet, how far it can be trusted, what it delivered.
 
+import { contest } from "./choice.js";
 import { h, svg } from "./dom.js";
 import * as format from "./format.js";
 import { contentAddress } from "./rest.js";
@@ -56,7 +57,7 @@ export function trustReport({ audited, verdict, populations, truth, rankers, com
     "div",
     { class: "report" },
     h("p", { class: isWorse ? "verdict bad" : "verdict" }, verdict),
-    h("p", { class: "fine" }, `Held against ${truth}; ${format.count(audited)} networks.${best ? ` Best trusted here: ${best}.` : ""}`),
+    rankers.length ? h("p", { class: "fine" }, `Held against ${truth}; ${format.count(audited)} networks.${best ? ` Best trusted here: ${best}.` : ""}`) : null,
     rankers.length ? agreements(rankers, populations ?? []) : null,
     worth.length ? worths(worth) : null,
     notes?.length ? h("ul", { class: "notes" }, notes.map((note) => h("li", {}, note))) : null,
@@ -172,6 +173,9 @@ export function delivery(given, { onSelect = null } = {}) {
     h("p", { class: "delivery-head" }, title, h("span", { class: "fine" }, `weights ${weights}`)),
     h("p", { class: "mono arch" }, given.text),
     metrics.length ? facts(metrics) : null,
+    given.measured_with ? h("p", { class: "fine" }, `Measured with ${given.measured_with}.`) : null,
+    given.chosen ? h("p", { class: "fine" }, `Chosen by ${given.chosen}.`) : null,
+    given.contenders?.length > 1 ? contest(given.contenders) : null,
     files.length ? h("ul", { class: "files" }, files.map(([form, id]) => file(form, id, given.parity[form]))) : null,
   );
 }

@@ -28,6 +28,7 @@ const LEGAL = {
 
 /** Which phases have something to do in a job; what preflight has not said yet may have. */
 export function hasPhase(phase, { spec, progress, preflight }) {
+  if (preflight?.phases?.length) return preflight.phases.includes(phase);
   switch (phase) {
     case "SCORE":
       return Boolean(spec.scoring?.pool && spec.scoring.proxies.length);

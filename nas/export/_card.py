@@ -210,8 +210,8 @@ def _metrics(card: Card) -> str:
     return (
         "## Metrics\n\n" + _table(("metric", "value", "level", "split", "measured with"), rows) + "\n\n"
         "Levels: `cost` is known without training; `supernet` is measured with shared weights; `short` after a short "
-        "`contender` after a rung of the contest on train alone, and `full` after the final training. Numbers of "
-        "different levels or contexts are not comparable."
+        "training, `contender` after a rung of the contest on train alone, and `full` after the final training. "
+        "Numbers of different levels or contexts are not comparable."
         + (f" The test split was measured once, on what is delivered: {how}." if how else "")
     )
 

@@ -278,5 +278,6 @@ def _ranker_named(ranker: str, untrusted: Objective) -> str:
     searched = _named(untrusted)
     if ranker.lstrip("-") == untrusted.key:
         return f"{searched}, as far as the audit bears it out"
-    name = "what the audit teaches (fused)" if ranker == FUSED else ranker.replace("@", " at ")
+    metric, _, level = ranker.lstrip("-").partition("@")
+    name = "what the audit teaches (fused)" if ranker == FUSED else _LEVELS.get(level, "{}").format(metric)
     return f"{name}, which ranks better than {searched}"

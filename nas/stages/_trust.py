@@ -111,7 +111,7 @@ def _nothing_to_rank(spec: JobSpec, provenance: Provenance) -> TrustReport:
             f"at level {level_of(spec)}"
         )
         return TrustReport(audited=0, verdict=verdict, truth="nothing, as none is needed", rankers=())
-    verdict = "too few: no network was trained for real, so that nothing says how far the ranking can be trusted"
+    verdict = "too few: 0 audited networks, so that nothing says how far the ranking can be trusted"
     return TrustReport(audited=0, verdict=verdict, truth=provenance.truth, rankers=(), provenance=provenance)
 
 

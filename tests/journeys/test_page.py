@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from db import Lease
-from nas.resources import EvaluationState, Fidelity, Job, Phase, PreflightReport, Proposal, Settlement
+from nas.reports import Choice, Contender, Estimate
+from nas.resources import Delivery, EvaluationState, Fidelity, Job, Phase, PreflightReport, Proposal, Settlement
 from searchspaces import REGISTRY as SPACES
-from tests.api.conftest import Running, measurement, service_with
+from tests.api.conftest import Running, SearchOnly, measurement, service_with
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
-SPACE = SPACES["nasbench201"]()
+SPACE: Any = SPACES["nasbench201"]()
 ARGUMENTS = [
     "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
     "--disable-background-networking", "--disable-component-update", "--disable-sync",
@@ -184,6 +187,69 @@ def test_a_job_that_trains_nothing_shows_what_it_does_only(service: Running, vis
     page.locator("#candidates tbody tr:not(.spacer)").first.click()
     expect(page.locator("#selected .arch-text")).to_contain_text("|")
     expect(page.get_by_role("button", name="Export")).to_have_count(0)
+
+
+def test_a_job_without_a_supernet_shows_no_step_of_one_and_is_done_but_not_delivered(
+    service: Running, visit: Visit
+) -> None:
+    job, lease = service.submit(evaluator="standalone", deliver={"networks": 0}), service.lease()
+    settle(lease, 0, 4)
+    busy = (Phase.PREFLIGHT, Phase.SEARCH)
+    lease.journal.report(PreflightReport(space_size=15_625, costs=(), satisfiable=True, phases=busy))
+    page = visit.job(job)
+    expect(page.locator("#preflight")).to_contain_text("15,625")
+    expect(page.locator(".stepper li:visible")).to_have_text([re.compile("Preflight"), re.compile("Search")])
+    expect(page.get_by_role("tab")).to_have_text(["Pareto front", "Hypervolume"])
+    page.locator("#candidates tbody tr:not(.spacer) button").first.click()
+    expect(page.get_by_text("inherited, at once")).to_be_hidden()
+    expect(page.locator("[name=weights]:checked")).to_have_value("trained")
+    lease.complete({})
+    worker = service.store.register_worker("tests", 1, "cpu")
+    assert service.store.claim(worker.worker_id, lease_seconds=60, planner=SearchOnly()) is None
+    page.goto(f"{service.url}/#/jobs")
+    expect(page.locator("main")).to_contain_text("Done")
+    expect(page.locator("main")).not_to_contain_text("Delivered")
+
+
+def test_what_was_chosen_and_by_what_is_said_and_leads_to_the_candidate(service: Running, visit: Visit) -> None:
+    job, lease = searching(service, 12)
+    best, other = (SPACE.at(number) for number in (3, 7))
+    known = {"number": 3, "std": 0.007, "values": {"params@cost": 1003.0}}
+    first = Estimate(digest=best.digest, text=best.text, mean=0.981, basis="audited", on_front=True, **known)
+    second = Estimate(digest=other.digest, text=other.text, mean=0.97, basis="predicted", **known)
+    choice = Choice(
+        metric="accuracy",
+        level="short",
+        direction="max",
+        reason="audited accuracy 0.981 ± 0.007",
+        warning="this is a warning",
+        estimates=(first, second),
+    )
+    lease.journal.report(choice)
+    contenders = tuple(
+        Contender(digest=a.digest, text=a.text, epochs=15, value=value, mean=value, won=a is best)
+        for a, value in ((best, 0.98), (other, 0.97))
+    )
+    lease.journal.report(
+        Delivery(
+            digest=best.digest,
+            text=best.text,
+            weights="trained",
+            metrics={"test_accuracy": 0.979},
+            measured_with="onnxruntime, model.onnx, fp32",
+            chosen="audited accuracy 0.981 ± 0.007",
+            contenders=contenders,
+        )
+    )
+    page = visit.job(job)
+    chosen = page.locator("#choice")
+    expect(chosen).to_contain_text("Chosen by audited accuracy 0.981 ± 0.007.")
+    expect(chosen).to_contain_text("Warning: this is a warning.")
+    expect(chosen.locator("tbody tr")).to_have_count(2)
+    expect(page.locator("#deliveries")).to_contain_text("Measured with onnxruntime, model.onnx, fp32.")
+    expect(page.locator("#deliveries")).to_contain_text("Won against one other")
+    chosen.get_by_role("button", name=best.digest[:10]).click()
+    expect(page.locator("#selected .arch-text")).to_have_text(best.text)
 
 
 def test_many_candidates_leave_the_page_light(service: Running, visit: Visit) -> None:

@@ -10,12 +10,14 @@ import numpy as np
 import pytest
 
 from nas.admission import objectives_of
+from nas.job import STAGES
 from nas.ports import JobView
 from nas.reports import Choice
 from nas.resources import Candidate, Evaluation, Job, JobState, ParetoFront, Progress, Spent
 from nas.spec import Budget, JobSpec
 from nas.stages._choice import choose
 from nas.stages._contest import DeliveryPlan, Rung, contests, fitting_plan, plan_of, rungs_of
+from nas.stages._preflight import phases_of
 from nas.stages._trust import checked
 from searchspaces import REGISTRY as SPACES
 
@@ -189,6 +191,26 @@ def test_networks_that_differ_in_nothing_that_runs_contend_once() -> None:
     same = [0, 0, 1, 2]
     found = contests([0], [0, 1, 2, 3], np.zeros((4, 0)), 3, same_as=same.__getitem__)
     assert found == [[0, 2, 3]]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"evaluator": "standalone"},
+        {"evaluator": {"name": "proxy", "config": {"proxy": "jacov"}}, "objectives": {"score": "max"}},
+        {"audit": {"networks": 0}, "deliver": {"networks": 0}},
+        {"scoring": {"proxies": ["jacov"], "pool": 10}},
+        {"dataset": None, "evaluator": {"name": "external", "config": {"metrics": {"accuracy": "full"}}}},
+    ],
+)
+def test_the_phases_that_preflight_names_are_those_that_plan_work(changes: dict[str, Any]) -> None:
+    view = view_of([0.5, 0.7, 0.9], **changes)
+    for row in view.rows:
+        row.values.update({o.key: row.values["accuracy@supernet"] for o in objectives_of(view.spec)})
+    held: JobView = view  # type: ignore[assignment]
+    busy = tuple(phase for phase, stage in STAGES.items() if stage.plan(view.spec, held))
+    assert phases_of(view.spec) == busy
 
 
 # --- rungs ------------------------------------------------------------------------------------------------------------

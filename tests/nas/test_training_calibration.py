@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from functools import partial
 
 import pytest
 import torch
 from torch import nn
 
+from nas.spec import Training
 from nas.tasks import REGISTRY as TASKS
 from nas.testing._recipes import small_dataset, small_space
 from nas.training import (
@@ -106,3 +108,29 @@ def test_metrics_over_several_batches_are_those_over_all_samples() -> None:
     assert whole == pytest.approx(parts, abs=1e-5)
     batches = DeviceData.of(valid, DATASET, "cpu").batches(16)
     assert evaluate_batches(network, batches, task) == whole
+
+
+def test_final_statistics_are_computed_as_the_network_will_be_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    from nas.training import _network as training
+
+    computed = list[torch.dtype]()
+    monkeypatch.setattr(training, "choose_dtype", lambda name, *_: torch.bfloat16 if name == "bf16" else torch.float32)
+    monkeypatch.setattr(training, "accelerated", lambda device, dtype: nullcontext())
+    monkeypatch.setattr(training, "set_statistics", lambda *_, dtype: computed.append(dtype))
+    task, options = TASKS["classification"](None, DATASET), Training(epochs=1, batch_size=16)
+    for statistics in (None, "fp32"):
+        network = small_space().build(small_space().extremes().smallest)
+        train = DATASET.train
+        training.train_network(
+            network,
+            train.images,
+            train.labels,
+            DATASET,
+            task,
+            options,
+            seed=0,
+            device="cpu",
+            precision="bf16",
+            statistics=statistics,
+        )
+    assert computed == [torch.bfloat16, torch.float32]
