@@ -17,7 +17,17 @@ from types import ModuleType
 from typing import Any, NamedTuple
 
 from nas.plugins import KINDS, registry
-from searchspaces import BrokenPlugin, NASError, NotFound, Plugin, UnknownPlugin, module_of, one_of, raised_at
+from searchspaces import (
+    BrokenPlugin,
+    NASError,
+    NotFound,
+    Plugin,
+    UnknownPlugin,
+    defined_at,
+    module_of,
+    one_of,
+    raised_at,
+)
 
 _MADE: dict[str, tuple[str, str]] = {
     "spaces": ("searchspaces", "SearchSpace"),
@@ -86,7 +96,7 @@ def check(found: Found, settings: Mapping[str, object]) -> str | None:
         check_record(plugin, found.kind)
         _CONTRACTS[found.kind](plugin, settings)
     except NASError as error:
-        return str(error)
+        return f"{error} ({defined_at(plugin.create)})"
     except Exception as error:  # a plug-in may raise anything, and that breaks its contract
         return f"raised {type(error).__name__}: {error} ({raised_at(error, plugin.create)})"
     return None
@@ -196,10 +206,12 @@ def _spaces(*flags: str) -> Iterator[Any]:
 
 
 def _check_space(plugin: Plugin[Any], settings: Mapping[str, object]) -> None:
-    from nas.testing import check_space
+    from nas.testing import check_offer, check_space
 
     small = {name: value for name, value in _SMALL.items() if name in plugin.Config.model_fields}
-    check_space(plugin({**small, **settings}))
+    space = plugin({**small, **settings})
+    check_offer(plugin, space)
+    check_space(space)
 
 
 def _check_table(plugin: Plugin[Any], settings: Mapping[str, object]) -> None:

@@ -21,7 +21,8 @@ from pathlib import Path
 from types import TracebackType
 
 from db import Lease, Store
-from nas.job import JobPlanner, Limits, UnitContext, run_unit
+from nas.job import JobPlanner, Limits, UnitContext, blamed, run_unit
+from nas.spec import JobSpec
 from searchspaces import Cancelled, LeaseLost, NASError, StorageFull, StoreError, whole_path
 
 log = logging.getLogger("nas.worker")
@@ -100,7 +101,7 @@ class WorkerLoop:
                 self._wait_for_room(lease, error)
                 return
             log.exception("unit %s failed", lease.unit.unit_id)
-            self._quietly(partial(lease.fail, f"{type(error).__name__}: {error}", retryable=True))
+            self._quietly(partial(lease.fail, self._said(lease, error), retryable=True))
 
     def _wait_for_room(self, lease: Lease, error: OSError) -> None:
         """A full disk loses nothing: the unit is given back and the job pauses until somebody makes room."""
@@ -110,6 +111,14 @@ class WorkerLoop:
         self._quietly(partial(self.store.act, lease.unit.job_id, "pause"))
         self._quietly(lease.release)
         self.stop.wait(5.0)
+
+    @staticmethod
+    def _said(lease: Lease, error: Exception) -> str:
+        """The error with the plug-in that raised it, where it was one."""
+        try:
+            return blamed(JobSpec.from_mapping(lease.journal.job().spec), error)
+        except (NASError, OSError):
+            return f"{type(error).__name__}: {error}"
 
     @staticmethod
     def _quietly(act: Callable[[], object]) -> None:

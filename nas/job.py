@@ -21,6 +21,7 @@ from nas.stages import (
     Stage,
     SupernetStage,
     UnitContext,
+    blamed,
     preflight,
     refuse_changed,
     trust_report,
@@ -62,4 +63,14 @@ def run_unit(context: UnitContext) -> JsonObject:
     return STAGES[context.unit.stage].run(context)
 
 
-__all__ = ["STAGES", "JobPlanner", "Limits", "UnitContext", "admit", "preflight", "run_unit", "trust_report"]
+__all__ = [
+    "STAGES",
+    "JobPlanner",
+    "Limits",
+    "UnitContext",
+    "admit",
+    "blamed",
+    "preflight",
+    "run_unit",
+    "trust_report",
+]

@@ -10,7 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 from searchspaces._architecture import Architecture
-from searchspaces._blame import module_of, own_line, raised_at
+from searchspaces._blame import defined_at, module_of, own_frame, own_line, raised_at
 from searchspaces._csv import Sheet, is_number, read_sheet
 from searchspaces._errors import (
     BrokenPlugin,
@@ -119,6 +119,7 @@ __all__ = [
     "Violation",
     "add_sample_signs",
     "data_file",
+    "defined_at",
     "did_you_mean",
     "drawing",
     "elsewhere",
@@ -134,6 +135,7 @@ __all__ = [
     "normalisations",
     "normalised_alone",
     "one_of",
+    "own_frame",
     "own_line",
     "path_encoding",
     "path_vocabulary",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import inspect
 import traceback
 from typing import Any
 
@@ -17,16 +18,35 @@ def module_of(made: object) -> str:
     return str(named.__module__)
 
 
-def own_line(error: BaseException, *modules: str) -> str | None:
-    """`file:line` of the innermost frame in the packages of these modules; None where the error never was there.
+def defined_at(made: object) -> str:
+    """`file:line` where a callable or the class of an object begins; its module where no source is known."""
+    while isinstance(made, functools.partial):
+        made = made.func
+    named: Any = made if inspect.isroutine(made) or inspect.isclass(made) else type(made)
+    try:
+        return f"{inspect.getsourcefile(named)}:{inspect.getsourcelines(named)[1]}"
+    except (OSError, TypeError):
+        return module_of(made)
+
+
+def own_frame(error: BaseException, *modules: str) -> tuple[int, str] | None:
+    """How deep the innermost frame in the packages of these modules lies, and its `file:line`; None: there is none.
 
     Of our own packages only the module itself counts: a plug-in is one file of them.
     """
-    frames = [
-        (frame.f_globals.get("__name__", ""), f"{frame.f_code.co_filename}:{number}")
-        for frame, number in traceback.walk_tb(error.__traceback__)
+    frames = enumerate(traceback.walk_tb(error.__traceback__))
+    own = [
+        (depth, f"{frame.f_code.co_filename}:{number}")
+        for depth, (frame, number) in frames
+        if any(_is_of(frame.f_globals.get("__name__", ""), module) for module in modules)
     ]
-    return next((place for name, place in reversed(frames) if any(_is_of(name, own) for own in modules)), None)
+    return own[-1] if own else None
+
+
+def own_line(error: BaseException, *modules: str) -> str | None:
+    """`file:line` of the innermost frame in the packages of these modules; None where the error never was there."""
+    found = own_frame(error, *modules)
+    return found[1] if found else None
 
 
 def raised_at(error: BaseException, *makers: object) -> str:

@@ -8,6 +8,7 @@ from nas.stages._inputs import refuse_changed
 from nas.stages._preflight import PreflightStage, preflight
 from nas.stages._score import ScoreStage
 from nas.stages._search import SearchStage
+from nas.stages._strangers import blamed
 from nas.stages._supernet import SupernetStage
 from nas.stages._trust import trust_report
 
@@ -21,6 +22,7 @@ __all__ = [
     "Stage",
     "SupernetStage",
     "UnitContext",
+    "blamed",
     "preflight",
     "refuse_changed",
     "trust_report",

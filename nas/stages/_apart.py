@@ -11,7 +11,6 @@ import os
 import signal
 import threading
 import time
-import traceback
 from collections.abc import Callable
 from functools import cache
 from multiprocessing.connection import Connection, wait
@@ -21,7 +20,8 @@ from typing import NamedTuple
 
 from nas.resources import JsonObject, PreflightReport
 from nas.spec import JobSpec
-from searchspaces import NASError, PreflightFailed, Violation
+from nas.stages._strangers import blamed
+from searchspaces import NASError, PreflightFailed, Violation, raised_at
 
 _POLL_SECONDS = 0.1
 _LOADED = ("nas.stages._preflight", "nas.workbench")
@@ -111,21 +111,20 @@ def _measure(pipe: Connection, spec: JsonObject, device: str | None, threads: in
         wanted = JobSpec.from_mapping(spec)
         answer: Examined | _Failure = examine(wanted, bench=Workbench(wanted, device=device))
     except Exception as error:  # the edge of a process: whatever a plug-in raises is the answer
-        answer = _failure(error, memory)
+        answer = _failure(JobSpec.from_mapping(spec), error, memory)
     pipe.send(answer)
     pipe.close()
 
 
-def _failure(error: Exception, memory: int) -> _Failure:
+def _failure(spec: JobSpec, error: Exception, memory: int) -> _Failure:
     from nas.training import is_out_of_memory
 
     if isinstance(error, NASError):
         return _Failure(str(error), tuple(getattr(error, "violations", ())))
     if is_out_of_memory(error):
         return _Failure(_too_large(None, memory), ())
-    frames = traceback.extract_tb(error.__traceback__)
-    where = f" ({frames[-1].filename}, line {frames[-1].lineno})" if frames else ""
-    return _Failure(f"{type(error).__name__}: {error}{where}", ())
+    plain, said = f"{type(error).__name__}: {error}", blamed(spec, error)
+    return _Failure(said if said != plain else f"{plain} ({raised_at(error)})", ())
 
 
 def _end_with_parent() -> None:

@@ -15,6 +15,7 @@ from nas.stages._apart import Examined, examine_apart
 from nas.stages._dear_costs import Measured, expected_seconds, measure_some, notes_of
 from nas.stages._inputs import INPUTS, audit_gaps, refuse_replaced
 from nas.stages._refusals import refuse_unfit, refuse_unmet
+from nas.stages._strangers import refuse_broken
 from nas.stages._survey import Survey
 from nas.stages._timing import passes_per_step, phase_seconds, steps_per_epoch, time_paths, time_scoring
 from nas.stages._trust import audits
@@ -68,11 +69,13 @@ def examine(spec: JobSpec, *, bench: Workbench) -> Examined:
     """Whether a job can succeed on this machine, what it would meet, and what later stages have to know of that.
 
     Raises:
-        SpecError: the data cannot be read, or what the spec names does not fit together.
+        SpecError: the data cannot be read, what the spec names does not fit together, or a plug-in of others breaks its
+            contract.
         ConfigError: the device lacks the number format that is asked for.
         OutOfMemory: not even a few samples of the largest path's step fit at once.
     """
     inputs = refuse_unfit(spec, bench)
+    refuse_broken(spec, bench)
     measured = measure_some(spec, bench)
     report = preflight(spec, bench=bench, measured=measured)
     steps = report.train_steps

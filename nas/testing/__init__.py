@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from nas.testing._predictors import quick_settings as quick_settings
     from nas.testing._recipes import check_recipe as check_recipe
     from nas.testing._searchers import check_searcher as check_searcher
+    from nas.testing._spaces import check_offer as check_offer
     from nas.testing._spaces import check_space as check_space
     from nas.testing._spaces import spaces_with as spaces_with
     from nas.testing._tables import check_table as check_table
@@ -29,6 +30,7 @@ _HOMES = {
     "check_cost": "_costs",
     "check_dataset": "_datasets",
     "check_evaluator": "_evaluators",
+    "check_offer": "_spaces",
     "check_plugin": "_plugins",
     "check_leaves_network": "_proxies",
     "check_predictor": "_predictors",
@@ -49,6 +51,7 @@ __all__ = [
     "check_dataset",
     "check_evaluator",
     "check_leaves_network",
+    "check_offer",
     "check_plugin",
     "check_predictor",
     "check_proxy",

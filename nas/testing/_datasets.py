@@ -20,7 +20,7 @@ def check_dataset(plugin: Plugin[Dataset], settings: Mapping[str, object] | None
     dataset, again = plugin(settings), plugin(settings)
     splits = {"train": dataset.train, "valid": dataset.valid, "test": dataset.load_test()}
     for name, split in splits.items():
-        _check_split(name, split, dataset)
+        check_split(name, split, dataset)
     _require(
         set(np.unique(dataset.train.labels)) == set(range(dataset.num_classes)), "every class has training images", ""
     )
@@ -63,7 +63,8 @@ def check_task(task: Task, flags: Mapping[str, Flag], *, num_classes: int = 5, s
     _require(all(isinstance(v, float) and np.isfinite(v) for v in metrics.values()), "metrics are finite", metrics)
 
 
-def _check_split(name: str, split: Split, dataset: Dataset) -> None:
+def check_split(name: str, split: Split, dataset: Dataset) -> None:
+    """A split is not empty, of the types and the shape that its data set says, its labels number the classes."""
     _require(len(split) > 0, f"{name} is not empty", split)
     _require(split.images.dtype == np.uint8, f"images of {name} are uint8", split.images.dtype)
     _require(split.images.shape[1:] == dataset.input_shape, f"{name} has the input shape", split.images.shape)

@@ -43,6 +43,20 @@ def check_networks(space: SearchSpace, drawn: Sequence[Architecture], *, seed: i
         check_hooks(network, x, architecture)
 
 
+def check_pass(space: SearchSpace, architecture: Architecture, num_classes: int) -> None:
+    """A network takes two inputs of the space's shape and gives two rows of logits.
+
+    Raises:
+        ContractViolation: it gives something else.
+    """
+    import torch
+
+    with torch.no_grad():
+        logits = space.build(architecture).eval()(torch.zeros(2, *space.input_shape))
+    expected = (2, num_classes)
+    _require(tuple(logits.shape) == expected, f"logits of two inputs are {expected}", architecture, logits.shape)
+
+
 def check_scores(space: SearchSpace, architecture: Architecture) -> None:
     """Every proxy has a score of the space's networks, or says why its formula does not apply to them.
 

@@ -17,6 +17,7 @@ from searchspaces import (
     InvalidArchitecture,
     MeasurementError,
     NASError,
+    Plugin,
     SearchSpace,
 )
 
@@ -50,6 +51,20 @@ def check_space(space: SearchSpace, *, seed: int = 0, samples: int = 6) -> None:
     check_networks(space, drawn, seed=seed)
     check_scores(space, space.extremes().largest)
     check_supernet(space, drawn, seed=seed)
+
+
+def check_offer(plugin: Plugin[SearchSpace], space: SearchSpace) -> None:
+    """What a space's record says fits the space: flags, and settings that a job fills in from its data set.
+
+    Raises:
+        ContractViolation: it does not.
+    """
+    for flag, has in (("networks", space.has_networks), ("counts", space.has_counts)):
+        said = bool(plugin.flags.get(flag, True))
+        require(said == has, f"the flag {flag} is {has}, as the space's has_{flag}", plugin.flags.get(flag, "not set"))
+    fields = {"input_shape", "num_classes"} & plugin.Config.model_fields.keys()
+    promise = "Config has input_shape and num_classes, which a job fills in from its data set"
+    require(len(fields) == 2 or not space.has_networks, promise, sorted(plugin.Config.model_fields))
 
 
 def spaces_with(*flags: str) -> list[str]:

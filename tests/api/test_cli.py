@@ -303,6 +303,9 @@ def test_a_plugin_that_breaks_its_contract_is_told_what(tmp_path: Path, monkeypa
     assert told.startswith("searchers:stubborn: ")
     assert "keeps" not in told
     assert "ZeroDivisionError" in nas(None, "plugins", "check", "raising", code=1).stderr
+    monkeypatch.undo()  # a file needs no path
+    assert nas(None, "plugins", "check", tmp_path / "stubborn.py", code=1).stdout.startswith("searchers:stubborn: ")
+    assert "raising.py:1" in nas(None, "plugins", "check", tmp_path / "raising.py", code=1).stderr
 
 
 @pytest.mark.parametrize(
@@ -312,6 +315,7 @@ def test_a_plugin_that_breaks_its_contract_is_told_what(tmp_path: Path, monkeypa
         (["json"], 1, "no PLUGIN"),
         (["searchers:nosuch"], 1, "nosuch"),
         (["searchers:random", "--config", "text"], 2, "no mapping"),
+        (["json", "--kind", "search"], 2, "no kind"),
     ],
 )
 def test_a_check_of_nothing_is_refused(words: list[str], code: int, said: str) -> None:

@@ -22,6 +22,7 @@ EDGES = frozenset(
         "api/worker.py::WorkerLoop.do",
         "nas/stages/_apart.py::_measure",
         "searchspaces/_registry.py::Registry.__getitem__",  # the edge of a file that somebody else wrote
+        "nas/stages/_strangers.py::refuse_broken",  # the edge of what somebody else wrote, tried before all else
         "predictors/zerocost/_harness.py::_scored",  # the edge of one proxy: the others of the call go on
     }
 )
