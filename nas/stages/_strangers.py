@@ -113,15 +113,10 @@ def _is_strange(kind: str, ref: PluginRef) -> bool:
 
 def _try_space(ref: PluginRef, spec: JobSpec, bench: Workbench) -> None:
     from nas.admission import can_train
-    from nas.testing._networks import check_pass
-    from nas.testing._spaces import check_decisions, check_sameness, check_texts, check_views, drawn_architectures
+    from nas.testing import check_pass, check_reading
 
     space = bench.whole
-    drawn = drawn_architectures(space, seed=spec.seed, samples=_SAMPLES)
-    check_decisions(space)
-    check_texts(space, drawn)
-    check_sameness(space, drawn)
-    check_views(space, drawn)
+    check_reading(space, seed=spec.seed, samples=_SAMPLES)
     if can_train(spec):
         check_pass(space.reduced(), space.extremes().smallest, bench.dataset.num_classes)
 
@@ -199,7 +194,7 @@ def _try_task(ref: PluginRef, spec: JobSpec, bench: Workbench) -> None:
 
 
 def _try_dataset(ref: PluginRef, spec: JobSpec, bench: Workbench) -> None:
-    from nas.testing._datasets import check_split
+    from nas.testing import check_split
 
     for name in ("train", "valid"):
         check_split(name, getattr(bench.dataset, name), bench.dataset)

@@ -12,9 +12,11 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from nas.testing._costs import check_cost as check_cost
     from nas.testing._datasets import check_dataset as check_dataset
+    from nas.testing._datasets import check_split as check_split
     from nas.testing._datasets import check_task as check_task
     from nas.testing._evaluators import check_evaluator as check_evaluator
     from nas.testing._evaluators import small_bench as small_bench
+    from nas.testing._networks import check_pass as check_pass
     from nas.testing._plugins import check_plugin as check_plugin
     from nas.testing._plugins import check_record as check_record
     from nas.testing._predictors import check_predictor as check_predictor
@@ -22,11 +24,15 @@ if TYPE_CHECKING:
     from nas.testing._recipes import check_recipe as check_recipe
     from nas.testing._searchers import check_searcher as check_searcher
     from nas.testing._spaces import check_offer as check_offer
+    from nas.testing._spaces import check_reading as check_reading
     from nas.testing._spaces import check_space as check_space
     from nas.testing._spaces import spaces_with as spaces_with
     from nas.testing._tables import check_table as check_table
 
 _HOMES = {
+    "check_reading": "_spaces",
+    "check_pass": "_networks",
+    "check_split": "_datasets",
     "check_cost": "_costs",
     "check_dataset": "_datasets",
     "check_evaluator": "_evaluators",
@@ -52,13 +58,16 @@ __all__ = [
     "check_evaluator",
     "check_leaves_network",
     "check_offer",
+    "check_pass",
     "check_plugin",
     "check_predictor",
     "check_proxy",
+    "check_reading",
     "check_recipe",
     "check_record",
     "check_searcher",
     "check_space",
+    "check_split",
     "check_table",
     "check_task",
     "quick_settings",

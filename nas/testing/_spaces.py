@@ -53,6 +53,19 @@ def check_space(space: SearchSpace, *, seed: int = 0, samples: int = 6) -> None:
     check_supernet(space, drawn, seed=seed)
 
 
+def check_reading(space: SearchSpace, *, seed: int = 0, samples: int = 4) -> None:
+    """Checks what all that reads a space relies on: decisions, texts, sameness, drawings, encodings. Builds nothing.
+
+    Raises:
+        ContractViolation: the first promise that is broken, and for which architecture.
+    """
+    check_decisions(space)
+    drawn = drawn_architectures(space, seed=seed, samples=samples)
+    check_texts(space, drawn)
+    check_sameness(space, drawn)
+    check_views(space, drawn)
+
+
 def check_offer(plugin: Plugin[SearchSpace], space: SearchSpace) -> None:
     """What a space's record says fits the space: flags, and settings that a job fills in from its data set.
 
