@@ -77,8 +77,8 @@ class Workbench:
             InfeasibleSpace: there is none.
         """
         part = self.measurable
-        for metric in self.spec.costs:
-            part = self._cost(metric).within(part)
+        for cost in self.given_costs().values():
+            part = cost.within(part)
         return part
 
     @cached_property
@@ -150,6 +150,11 @@ class Workbench:
         priced = {*self.spec.costs, *self._offered, *ready_costs()}
         own = [*free_costs(self.spec.space), *self.spec.costs]
         return tuple(dict.fromkeys([*own, *(metric for metric in asked if metric in priced)]))
+
+    def given_costs(self) -> dict[str, Cost]:
+        """The costs whose values somebody gave, and perhaps not of all: the spec's own, and those of a table."""
+        given = {*self.spec.costs, *self._offered}
+        return self.costs(metric for metric in self.needed_costs() if metric in given)
 
     def known_costs(self) -> dict[str, Cost]:
         """Every cost that is known without measuring, a prediction included."""

@@ -23,7 +23,9 @@ from searchspaces import (
     Architecture,
     Config,
     ConfigError,
+    InfeasibleSpace,
     MeasurementError,
+    Members,
     Plugin,
     SearchSpace,
     Violation,
@@ -165,6 +167,27 @@ class TableCost(Cost):
         if not math.isfinite(value):
             raise MeasurementError(f"{self.table.name} has no {self.metric} of {architecture.text}.")
         return Reading(value, self.series.unit, context={"table": self.table.name, "digest": self.table.digest[:16]})
+
+    def within(self, space: SearchSpace) -> SearchSpace:
+        known = self._known
+        if len(known) == len(self.table.texts):
+            return space
+        there = [text for text in known if not space.why_not(space.read(text))]
+        if not there:
+            raise InfeasibleSpace(f"{self.table.name} has no {self.metric} of any architecture of this part.")
+        return Members(space, there)
+
+    def about(self, space: SearchSpace) -> str | None:
+        known, size = len(self._known), len(self.table.texts)
+        if known == size:
+            return None
+        return (
+            f"{self.table.name} has {self.metric} of {known:,} of its {size:,} architectures; only these are searched"
+        )
+
+    @cached_property
+    def _known(self) -> list[str]:
+        return [self.table.texts[int(row)] for row in np.flatnonzero(np.isfinite(self.series.mean))]
 
 
 class TableEvaluator(Evaluator):

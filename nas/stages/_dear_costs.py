@@ -75,7 +75,7 @@ def expected_seconds(measured: Mapping[str, Measured], spec: JobSpec) -> float:
 
 def notes_of(spec: JobSpec, bench: Workbench, measured: Mapping[str, Measured]) -> list[str]:
     """What a user should know of the costs: how much of the space they cover, and how far predictions are off."""
-    told = [note for cost in bench.costs(spec.costs).values() if (note := cost.about(bench.measurable))]
+    told = [note for cost in bench.given_costs().values() if (note := cost.about(bench.measurable))]
     return told + [
         f"{metric} is measured for {len(found.networks)} networks ({found.seconds:.2g} s each) and predicted for the "
         f"others, {bench.costs([metric])[metric].error}; what is on the front in the end is measured"

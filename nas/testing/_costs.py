@@ -14,8 +14,8 @@ def check_cost(cost: Cost, flags: Mapping[str, Flag], architectures: Sequence[Ar
     """Checks what a cost promises on these architectures; `flags` are its plug-in's.
 
     A reading is finite and positive, its unit is the flag's (or that of the settings, where it needs some), its context
-    is plain; a cost that is not measured gives the same number twice, one that is measured says how widely it spread
-    and on what.
+    is plain, and where the number is predicted says its error; a cost that is not measured gives the same number twice,
+    one that is measured says how widely it spread and on what.
 
     Raises:
         ContractViolation: a promise is broken.
@@ -32,6 +32,8 @@ def check_cost(cost: Cost, flags: Mapping[str, Flag], architectures: Sequence[Ar
         if not reading.unit or reading.unit != flags.get("unit", reading.unit):
             raise ContractViolation(f"a reading's unit is its flag's, {flags.get('unit')}; got {reading.unit!r}.")
         json.dumps(dict(reading.context), allow_nan=False)
+        if reading.context.get("predicted") and (cost.error is None or "error" not in reading.context):
+            raise ContractViolation(f"what is predicted says how far off it may be; got {reading}.")
         if not measured and cost.measure(architecture) != reading:
             raise ContractViolation(
                 f"what is not measured is equal every time; got another reading for {architecture}."

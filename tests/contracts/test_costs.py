@@ -53,6 +53,7 @@ def test_the_settings_of_every_cost_are_described(name: str) -> None:
         ([Reading(float("nan"), "u")], {"unit": "u", "measured": False}, "finite and positive"),
         ([Reading(-1.0, "u")], {"unit": "u", "measured": False}, "finite and positive"),
         ([Reading(1.0, "v")], {"unit": "u", "measured": False}, "unit is its flag's"),
+        ([Reading(1.0, "u", 0.1, {"predicted": True})], {"unit": "u", "measured": False}, "how far off"),
         ([Reading(1.0, "u"), Reading(2.0, "u")], {"unit": "u", "measured": False}, "equal every time"),
         ([Reading(1.0, "u", 0.1)], {"unit": "u", "measured": True}, "on which device"),
         ([Reading(1.0, "u", None, {"device": "cpu"})], {"unit": "u", "measured": True}, "has a spread"),

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from nas.resources import EvaluationState, JobState
@@ -22,7 +23,7 @@ from predictors.ranking import kendall
 from searchspaces import Architecture, Config, Plugin, SearchSpace, SpecError
 from searchspaces.tables import REGISTRY as TABLES
 from tests.nas.impossible import refuse_impossible
-from tests.nas.test_table_jobs import Ran, run  # noqa: F401
+from tests.nas.test_table_jobs import Ran, own, run  # noqa: F401
 
 CELLS = 300
 
@@ -136,6 +137,30 @@ def test_options_without_a_value_are_left_out(data_folder: Path) -> None:
     assert any("operations knows 24 of 30 options" in note for note in preflight(bench.spec, bench=bench).notes)
 
 
+def test_a_table_that_has_a_cost_of_some_rows_is_searched_where_it_has_it(
+    run: Callable[..., Ran],  # noqa: F811
+    own: Path,  # noqa: F811
+) -> None:
+    rows = pd.read_parquet(own)
+    rows.loc[[1, 4, 5], "cost.latency_phone [ms]"] = np.nan
+    rows.to_parquet(own)
+    changes = {
+        "space": {"name": "options", "config": {"file": str(own)}},
+        "evaluator": "table",
+        "searcher": "random",
+        "budget": {"evaluations": 9},
+    }
+    found = run(**changes, objectives={"accuracy": "max", "latency_phone": "min"})
+    assert found.job.state is JobState.SUCCEEDED, found.job.reason
+    assert {e.state for e in found.evaluations()} == {EvaluationState.FINISHED}
+    assert len(found.evaluations()) == 9
+    assert found.job.preflight is not None
+    assert any("latency_phone of 9 of its 12 architectures" in note for note in found.job.preflight.notes)
+    others = run(**changes, objectives={"accuracy": "max"})
+    assert others.job.preflight is not None
+    assert others.job.preflight.space_size == 12
+
+
 # --- costs that run the network --------------------------------------------------------------------------------------
 
 
@@ -150,10 +175,10 @@ class Slow(Cost):
 
     def measure(self, architecture: Architecture) -> Reading:
         self.asked.append(architecture.text)
-        own = 1 + 0.3 * (int(self.space.live(architecture).digest, 16) % 100) / 100
+        factor = 1 + 0.3 * (int(self.space.live(architecture).digest, 16) % 100) / 100
         device = "cuda" if self.moves_after is not None and len(self.asked) > self.moves_after else "cpu"
         return Reading(
-            own * (1 + self.space.counts(architecture, live=True).flops / 1e7), "ms", 0.1, {"device": device}
+            factor * (1 + self.space.counts(architecture, live=True).flops / 1e7), "ms", 0.1, {"device": device}
         )
 
 
