@@ -47,10 +47,10 @@ from api.options import (
     among,
     settings_of,
 )
+from api.runs import begin_or_go_on
 from nas.client import Client, JobHandle
-from nas.paths import with_absolute_paths
 from nas.resources import JobState, Phase, TableInfo
-from nas.spec import ExportFormat, JobSpec, PluginRef
+from nas.spec import ExportFormat, JobSpec
 from nas.yaml import read_yaml
 from searchspaces import NASError, ServiceError, one_of
 
@@ -152,7 +152,10 @@ def run(
     folder: Folder = None,
     workers: Workers = None,
 ) -> None:
-    """Start the service, run one job (or go on with it), print its front and page, and keep serving until Ctrl-C."""
+    """Start the service, run one job (or go on with it), print its front and page, and keep serving until Ctrl-C.
+
+    A budget, name or labels that were edited since are changed on the unfinished job of the same spec.
+    """
     wanted = JobSpec.from_yaml(spec)
     serving = _server_part("api.serving")
     settings = _settings(host=host, port=port, folder=folder, workers=workers)
@@ -160,9 +163,11 @@ def run(
     log_to_terminal()
     try:
         with serving.running(settings) as url, Client(url, _own_token(settings)) as client:
-            handle = _unfinished(client, wanted) or client.submit(wanted)
+            handle, notes = begin_or_go_on(client, wanted)
             page = _page(settings.public_url or url, handle)
             say(f"job {handle.job_id} ({handle.job.name}), page: {page}")
+            for note in notes:
+                say(f"note: {note}")
             handle.wait()
             print_outcome(handle, page)
             is_refused = handle.state is JobState.FAILED and handle.job.progress.phase is Phase.PREFLIGHT
@@ -192,7 +197,7 @@ def submit(
     """Submit a job."""
     with _client(url, token) as client:
         if dry_run:
-            report = client.dry_run(spec, tell=lambda words: typer.echo(words, err=True))
+            report = client.dry_run(spec, tell=lambda words: say(words, to_error=True))
             return print_json(report) if as_json else print_preflight(report)
         handle = client.submit(spec)
         if not as_json:
@@ -416,20 +421,6 @@ def _client(url: str | None, token: str | None) -> Client:
 
 def _page(url: str, handle: JobHandle) -> str:
     return f"{url}/#/jobs/{handle.job_id}"
-
-
-def _unfinished(client: Client, spec: JobSpec) -> JobHandle | None:
-    """The newest job of this spec that has not ended; one that was paused goes on."""
-    spec = with_absolute_paths(spec)
-    ref = spec.dataset
-    known = next((info for info in client.datasets() if ref and info.name == ref.name), None)
-    if known is not None and ref is not None and not ref.config:  # as the service resolves it
-        spec = spec.model_copy(update={"dataset": PluginRef(name=known.plugin, config=known.config)})
-    digest = spec.digest()
-    found = [handle for handle in client.jobs() if handle.job.spec_digest == digest and not handle.state.is_terminal]
-    if found and found[0].state is JobState.PAUSED:
-        found[0].resume()
-    return found[0] if found else None
 
 
 def _settings(**given: object) -> Any:

@@ -45,9 +45,9 @@ def print_json(value: BaseModel | Sequence[BaseModel] | dict[str, Any]) -> None:
     print("\n".join(_escaped(line) for line in document.split("\n")))
 
 
-def say(text: str, *, keep_lines: bool = False) -> None:
+def say(text: str, *, keep_lines: bool = False, to_error: bool = False) -> None:
     """One line on standard output, of names that may be anybody's; or the lines of a message of ours."""
-    print(_lines(text) if keep_lines else visible(text))
+    print(_lines(text) if keep_lines else visible(text), file=sys.stderr if to_error else sys.stdout)
 
 
 def _lines(text: str) -> str:
@@ -125,7 +125,7 @@ def print_front(front: ParetoFront) -> None:
     ]
     _table(_console(), ("candidate", *keys, "architecture"), rows, title=f"Pareto front, {len(points)} points")
     for key, number in front.left_out.items():
-        print(f"{number} values of {key} were measured in another context and are on no front; see the job's log")
+        say(f"{number} values of {key} were measured in another context and are on no front; see the job's log")
 
 
 _WHERE = {"space": "in the whole space", "near_front": "near the front", "audited": "among the audited networks"}
