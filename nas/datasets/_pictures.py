@@ -113,7 +113,7 @@ def _shown(opened: Image.Image, background: str) -> Image.Image:
     if is_deep and hidden is not None:  # Pillow keeps the high byte of the pixels, but all of the colour that is clear
         levels = tuple(level >> 8 for level in (hidden if isinstance(hidden, tuple) else (hidden,)))
         image.info["transparency"] = levels if isinstance(hidden, tuple) else levels[0]
-    layered = image.convert("RGBA")
+    layered = (image.convert("LA") if image.mode == "La" else image).convert("RGBA")
     return _over(_in_srgb(layered.convert("RGB"), layered), layered.getchannel("A"), background)
 
 

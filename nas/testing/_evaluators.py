@@ -27,6 +27,21 @@ def check_evaluator(plugin: Plugin[Evaluator], bench: Workbench, *, settings: di
     check_values(plugin, bench, settings=settings)
     check_failures(plugin, bench, settings=settings)
     check_stopping(plugin, bench, settings=settings)
+    check_digests(plugin, bench, settings=settings)
+
+
+def check_digests(plugin: Plugin[Evaluator], bench: Workbench, *, settings: dict[str, object] | None = None) -> None:
+    """One that looks up in files says a digest of what they say, so that a job sees when they change."""
+    offered = getattr(plugin.configure(settings), "offered_digests", None)
+    _require(
+        offered is not None or not plugin.flags.get("reads_tables"),
+        "what reads tables has offered_digests",
+        plugin.name,
+    )
+    if offered is not None:
+        found = offered(bench.spec)
+        _require(bool(found) and all(map(str.isalnum, found.values())), "what is read has a digest", found)
+        _require(offered(bench.spec) == found, "the digest of what did not change is the same", found)
 
 
 def small_bench(folder: Path) -> Workbench:

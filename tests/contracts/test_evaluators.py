@@ -46,6 +46,16 @@ def test_an_evaluator_that_is_asked_to_stop_answers_no_more(case: Case, bench: W
     _evaluators.check_stopping(case[0], bench, settings=case[1])
 
 
+def test_what_is_read_from_files_has_a_digest(case: Case, bench: Workbench) -> None:
+    _evaluators.check_digests(case[0], bench, settings=case[1])
+
+
+def test_an_evaluator_of_tables_without_digests_is_caught(bench: Workbench) -> None:
+    silent = replace(REGISTRY["supernet"], flags={**REGISTRY["supernet"].flags, "reads_tables": True})
+    with pytest.raises(ContractViolation, match="what reads tables has offered_digests"):
+        _evaluators.check_digests(silent, bench)
+
+
 class Silent(SupernetEvaluator):
     """Leaves out the last request."""
 
