@@ -162,6 +162,10 @@ class Registry(Mapping[str, Plugin[T]]):
             elif type(plugin.flags[flag]) is not kind:
                 yield f"its flag {flag} is {plugin.flags[flag]!r}, and not of type {kind.__name__}"
 
+    def own(self) -> dict[str, Plugin[T]]:
+        """Those of the folder itself, which tests hold to their contracts, without what others brought."""
+        return {name: self[name] for name, target in self._targets.items() if target.startswith(f"{self.package}.")}
+
     def sound(self) -> dict[str, Plugin[T]]:
         """All that load; what is wrong with the others is said where they are asked for."""
         found = {}

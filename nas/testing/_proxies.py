@@ -79,10 +79,10 @@ def check_leaves_network(plugin: Plugin[Proxy], space: SearchSpace, architecture
 
 
 def scored_together(space: SearchSpace, architecture: Architecture, *plugins: Plugin[Proxy]) -> dict[str, Scored]:
-    """The scores of all registered proxies, and of these, from shared passes."""
+    """The scores of all our own proxies, and of these, from shared passes."""
     from predictors.zerocost import score_architecture
 
-    every: Mapping[str, Proxy] = {plugin.name: plugin() for plugin in (*REGISTRY.sound().values(), *plugins)}
+    every: Mapping[str, Proxy] = {plugin.name: plugin() for plugin in (*REGISTRY.own().values(), *plugins)}
     return score_architecture(space, architecture, every, example_context(space))
 
 

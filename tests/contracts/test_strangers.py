@@ -150,6 +150,18 @@ def test_one_that_does_not_load_leaves_the_check_of_its_kind_to_the_others(monke
         plugin_checks.find(str(STRANGERS / "raising.py"))
 
 
+@pytest.mark.parametrize(
+    "reference", ["predictors:ridge", "costs:params", pytest.param("proxies:l2_norm", marks=pytest.mark.slow)]
+)
+def test_faults_of_others_are_not_taken_for_those_of_what_is_checked(
+    reference: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for kind, name in (("spaces", "raising"), ("proxies", "raising"), ("spaces", "edges"), ("proxies", "indexing")):
+        monkeypatch.setitem(registry(kind)._targets, name, f"tests.strangers.{name}:PLUGIN")
+    (found,) = plugin_checks.find(reference)
+    assert plugin_checks.check(found, {}) is None
+
+
 def test_settings_of_a_check_reach_the_plugin() -> None:
     (found,) = plugin_checks.find("spaces:nasbench201")
     assert "less than or equal to 1024" in str(plugin_checks.check(found, {"channels": 5000}))
