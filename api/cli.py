@@ -424,8 +424,10 @@ def _page(url: str, handle: JobHandle) -> str:
 
 
 def _settings(**given: object) -> Any:
-    settings = _server_part("api.settings").Settings
-    return settings.load(**{name: value for name, value in given.items() if value is not None})
+    module = _server_part("api.settings")
+    for word in module.misspelt(os.environ):
+        say(f"note: {word}", to_error=True)
+    return module.Settings.load(**{name: value for name, value in given.items() if value is not None})
 
 
 def _own_token(settings: Any) -> str | None:

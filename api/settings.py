@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import ipaddress
 import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
 from pydantic import AliasChoices, BeforeValidator, Field, ValidationError, field_validator, model_validator
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict, SettingsError
 
-from searchspaces import ConfigError, Violation, violations, whole_path
+from searchspaces import ConfigError, Violation, nearest, violations, whole_path
 
 Scope = Literal["read", "submit", "worker", "admin"]
 
+_OTHERS = frozenset({"NAS_URL", "NAS_TOKEN", "NAS_KERNELS", "NAS_DATA"})  # read where they are used
 _TOKEN = re.compile(r"[A-Za-z0-9._~+/=-]{16,512}")  # RFC 6750, and what a cookie holds
 
 
@@ -185,6 +187,24 @@ class Settings(BaseSettings):
             return cls(**given)  # type: ignore[arg-type]
         except ValidationError as error:
             raise ConfigError([_without_secrets(violation) for violation in violations(error, model=cls)]) from error
+        except SettingsError as error:  # an environment variable that has to be JSON, and is none
+            value = "(hidden)" if "tokens" in str(error) else "no JSON"
+            allowed = 'JSON in the variable, such as NAS_TOKENS=\'{"TOKEN": ["read", "submit"]}\''
+            raise ConfigError([Violation(_named_in(error), value, allowed)]) from error
+
+
+def misspelt(variables: Iterable[str]) -> list[str]:
+    """What to tell of environment variables that are nearly those of a setting: nothing reads them."""
+    known = {f"NAS_{name.upper()}" for name in Settings.model_fields} | _OTHERS
+    near = {name: nearest(name, known) for name in variables if name.startswith("NAS_") and name not in known}
+    told = {
+        name: f"nothing reads the environment variable {name}; did you mean {meant}?" for name, meant in near.items()
+    }
+    return [words for name, words in told.items() if near[name]]
+
+
+def _named_in(error: SettingsError) -> str:
+    return next((name for name in Settings.model_fields if f'"{name}"' in str(error)), "settings")
 
 
 def _without_secrets(violation: Violation) -> Violation:

@@ -55,7 +55,7 @@ from searchspaces._registry import (
     marks_path,
 )
 from searchspaces._space import Counts, Decision, Extremes, Rng, SearchSpace, Split
-from searchspaces._violations import did_you_mean, elsewhere, one_of, shortened, told, violations
+from searchspaces._violations import did_you_mean, elsewhere, nearest, one_of, shortened, told, violations
 
 if TYPE_CHECKING:
     from searchspaces._kernels import fused, kernel_build, kernel_mode, normalised_alone
@@ -132,6 +132,7 @@ __all__ = [
     "marks_data_path",
     "marks_path",
     "module_of",
+    "nearest",
     "normalisations",
     "normalised_alone",
     "one_of",

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from api.settings import Settings
+from api.settings import Settings, misspelt
 from searchspaces import ConfigError
 
 TOKEN = "0123456789abcdef-secret"
@@ -104,3 +104,16 @@ def test_secrets_are_not_printed() -> None:
 
 def test_every_setting_is_described() -> None:
     assert [name for name, field in Settings.model_fields.items() if not field.description] == []
+
+
+@pytest.mark.parametrize("text", ["x", "{", '["a"]', '{"a": "b"}'])
+def test_tokens_that_are_no_json_are_refused_and_not_shown(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+    monkeypatch.setenv("NAS_TOKENS", text)
+    with pytest.raises(ConfigError, match=r"tokens: got \(hidden\)") as refused:
+        Settings.load()
+    assert "ydantic" not in str(refused.value)
+
+
+def test_an_environment_variable_that_is_nearly_a_setting_is_told() -> None:
+    (told,) = misspelt(["NAS_FOLDR", "NAS_FOLDER", "NAS_URL", "NAS_SYNOLOGY_VOLUME", "PATH", "FOLDR"])
+    assert told == "nothing reads the environment variable NAS_FOLDR; did you mean NAS_FOLDER?"
