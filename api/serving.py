@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     import uvicorn
     from fastapi import FastAPI
 
+    from api.event_stream import EventStreams
     from api.settings import Settings
     from nas.resources import Objective
     from nas.spec import JobSpec
@@ -30,6 +31,11 @@ if TYPE_CHECKING:
 log = logging.getLogger("nas.server")
 
 _GRACE_SECONDS = 5.0
+"""How long workers have to give back what they hold."""
+_REQUEST_SECONDS = 2
+"""How long requests have to be answered once the server is to end."""
+_END_SECONDS = 8.0
+"""When the server ends whatever is still being answered: a thread that computes cannot be told to stop."""
 
 
 def bind(host: str, port: int) -> socket.socket:
@@ -66,7 +72,7 @@ class Workers:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self._children: list[subprocess.Popen[bytes]] = []
-        self._ending = threading.Event()
+        self._ending, self._lock = threading.Event(), threading.Lock()
         self._keeper = threading.Thread(target=self._keep, name="workers", daemon=True)
 
     def start(self) -> None:
@@ -100,8 +106,12 @@ class Workers:
                     self._children[number] = self._spawn(number)
 
     def end(self) -> None:
-        """Ask all to end, wait a little, then kill."""
+        """Ask all to end, wait a little, then kill. Idempotent; from any thread."""
         self._ending.set()
+        with self._lock:
+            self._end_all()
+
+    def _end_all(self) -> None:
         if self._keeper.is_alive():
             self._keeper.join()
         for child in self._children:
@@ -151,7 +161,8 @@ def serve(settings: Settings, *, announce: bool = False, watch_parent: bool = Fa
     if watch_parent:
         threading.Thread(target=_end_with_parent, name="parent-watch", daemon=True).start()
     signal.signal(signal.SIGTERM, _leave)  # uvicorn raises it again when it is done; by default nothing else would run
-    with _prepared(settings) as (server, bound):
+    with _prepared(settings) as (server, bound, ending):
+        threading.Thread(target=_end_in_time, args=(ending,), name="ending", daemon=True).start()
         if announce:
             threading.Thread(target=_announce, args=(server, address(bound)), daemon=True).start()
         server.run(sockets=[bound])
@@ -160,8 +171,7 @@ def serve(settings: Settings, *, announce: bool = False, watch_parent: bool = Fa
 @contextmanager
 def running(settings: Settings) -> Iterator[str]:
     """The service in a thread of this process, with its worker children; yields its address."""
-    with _prepared(settings) as (server, bound):
-        streams = server.config.app.state.service.streams  # type: ignore[union-attr]
+    with _prepared(settings) as (server, bound, _):
         thread = threading.Thread(target=server.run, kwargs={"sockets": [bound]}, name="server", daemon=True)
         thread.start()
         try:
@@ -171,13 +181,13 @@ def running(settings: Settings) -> Iterator[str]:
                 raise ServiceError("the server did not start; its log says why.")
             yield address(bound)
         finally:
-            streams.end()  # else an open page holds the server up
             server.should_exit = True
-            thread.join(2 * _GRACE_SECONDS)
+            thread.join(_GRACE_SECONDS)
 
 
 @contextmanager
-def _prepared(settings: Settings) -> Iterator[tuple[uvicorn.Server, socket.socket]]:
+def _prepared(settings: Settings) -> Iterator[tuple[uvicorn.Server, socket.socket, threading.Event]]:
+    """The server, its socket, and what is set once the server is to end."""
     import uvicorn
 
     bound = bind(settings.host, settings.port)
@@ -192,14 +202,34 @@ def _prepared(settings: Settings) -> Iterator[tuple[uvicorn.Server, socket.socke
                 log_level="warning" if settings.log_level == "info" else settings.log_level,
                 access_log=False,
                 proxy_headers=False,  # NAS_TRUSTED_PROXIES says whom to believe; uvicorn believes all on this machine
-                timeout_graceful_shutdown=2,
+                timeout_graceful_shutdown=_REQUEST_SECONDS,
             )
-            yield uvicorn.Server(config), bound
+            server, ending = uvicorn.Server(config), threading.Event()
+            watch = (server, app.state.service.streams, workers, ending)
+            threading.Thread(target=_end_together, args=watch, name="end-together", daemon=True).start()
+            yield server, bound, ending
         finally:
             workers.end()
             store.close()
     finally:
         bound.close()
+
+
+def _end_together(server: uvicorn.Server, streams: EventStreams, workers: Workers, ending: threading.Event) -> None:
+    """Once the server is to end, end its streams and workers while the last requests are being answered."""
+    while not server.should_exit:
+        time.sleep(0.05)
+    ending.set()
+    streams.end()  # else an open page holds the server up
+    workers.end()
+
+
+def _end_in_time(ending: threading.Event) -> None:
+    """End the process, though a request should still be computed; what it claimed is free again after a minute."""
+    ending.wait()
+    time.sleep(_END_SECONDS)
+    log.warning("requests were still being answered after %.0f s; ended without them", _END_SECONDS)
+    os._exit(0)
 
 
 def _leave(number: int, frame: FrameType | None) -> None:

@@ -21,13 +21,15 @@ from pathlib import Path
 from types import TracebackType
 
 from db import Lease, Store
-from nas.job import JobPlanner, Limits, UnitContext, blamed, run_unit
+from nas.job import JobPlanner, Limits, UnitContext, blamed, end_measuring, run_unit
 from nas.spec import JobSpec
 from searchspaces import Cancelled, LeaseLost, NASError, StorageFull, StoreError, whole_path
 
 log = logging.getLogger("nas.worker")
 
 _POLL_SECONDS = 0.3
+_LEAVE_SECONDS = 3.0
+"""How long a unit has to give itself back once the worker is to end: less than the server waits before it kills."""
 
 
 @dataclass
@@ -41,6 +43,7 @@ class WorkerLoop:
     threads: int | None = None
     limits: Limits | None = None
     stop: threading.Event = field(default_factory=threading.Event)
+    _lease: Lease | None = None
 
     def run(self) -> None:
         """Work until `stop` is set."""
@@ -59,7 +62,16 @@ class WorkerLoop:
                 continue
             log.info("unit %s of %s, attempt %d", lease.unit.key, lease.unit.job_id, lease.unit.attempt)
             with Heartbeat(self.store, lease, worker.worker_id, self.lease_seconds) as heartbeat:
+                self._lease = lease
                 self.do(lease, heartbeat)
+                self._lease = None
+
+    def abandon(self) -> None:
+        """Give back the unit in work, from another thread, for a process that ends now."""
+        lease = self._lease
+        if lease is not None:
+            log.warning("unit %s does not come to an end; given back", lease.unit.unit_id)
+            self._quietly(lease.release)
 
     def do(self, lease: Lease, heartbeat: Heartbeat) -> None:
         """Do one unit and say how it ended; no error of the unit ends the worker."""
@@ -202,16 +214,41 @@ def run_worker(
     store = Store.open(store_url, folder)
     limits = Limits(preflight_seconds, preflight_memory)
     loop = WorkerLoop(store, folder, device=device, lease_seconds=lease_seconds, threads=threads, limits=limits)
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: loop.stop.set())
+    ended = threading.Event()
+    _stop_on_signals(loop, ended)
     try:
         loop.run()
     finally:
+        ended.set()
+        end_measuring()
         store.close()
+
+
+def _stop_on_signals(loop: WorkerLoop, ended: threading.Event) -> None:
+    """Let SIGTERM and SIGINT stop the loop, and end the process soon after though the unit should not look up.
+
+    The handlers of Python run when the main thread is back from C, which may be minutes; the pipe is written at once.
+    """
+    read, write = os.pipe()
+    os.set_blocking(write, False)
+    signal.set_wakeup_fd(write, warn_on_full_buffer=False)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: loop.stop.set())
+    threading.Thread(target=_leave_in_time, args=(loop, ended, read), name="leave", daemon=True).start()
+
+
+def _leave_in_time(loop: WorkerLoop, ended: threading.Event, signals: int) -> None:
+    os.read(signals, 1)
+    loop.stop.set()
+    if not ended.wait(_LEAVE_SECONDS):
+        loop.abandon()
+        end_measuring()
+        os._exit(0)
 
 
 def _exit_with_parent() -> None:
     """Nobody writes to the pipe: reading ends when the parent, however it ended, is gone."""
     while os.read(0, 4096):  # not sys.stdin: its lock would be held when the interpreter shuts down
         pass
+    end_measuring()
     os._exit(0)

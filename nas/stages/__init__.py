@@ -1,6 +1,6 @@
 """The stages of a job, one per file: what units of work a stage has, and how one is done."""
 
-from nas.stages._apart import Limits
+from nas.stages._apart import Limits, end_measuring
 from nas.stages._audit import AuditStage
 from nas.stages._context import Stage, UnitContext
 from nas.stages._deliver import DeliverStage
@@ -23,6 +23,7 @@ __all__ = [
     "SupernetStage",
     "UnitContext",
     "blamed",
+    "end_measuring",
     "preflight",
     "refuse_changed",
     "trust_report",

@@ -17,10 +17,13 @@ from nas.streams import stream
 from searchspaces import Architecture, OutOfMemory
 
 if TYPE_CHECKING:
+    import torch
+
     from nas.workbench import Workbench
 
 _TIMED_PATHS = 8
 _SCORED = 5
+_TIMED_BYTES = 2**30
 _THREADS_MUST_GAIN = 1.3
 
 
@@ -56,7 +59,8 @@ class Timing(NamedTuple):
 def time_paths(spec: JobSpec, bench: Workbench) -> Timing:
     """Time one training step with one thread and with all there are, and count what the largest path's step holds.
 
-    Where a batch does not fit into the memory, training halves it; so does this.
+    Where a batch does not fit into the memory, training halves it; so does this. Of large batches a part is timed that
+    holds about a gigabyte: more would take minutes at 224 x 224 and say the same.
 
     Raises:
         OutOfMemory: not even a few samples fit at once.
@@ -64,15 +68,19 @@ def time_paths(spec: JobSpec, bench: Workbench) -> Timing:
     from nas.training import SMALLEST_MICRO_BATCH, is_out_of_memory
 
     whole = at_once = min(spec.supernet.batch_size, len(bench.dataset.train))
+    part = None
     while True:
         try:
-            timing = _time_steps(spec, bench, at_once)
+            if part is None:
+                part = at_once = min(whole, _worth_timing(spec, bench))
+            fits = whole if at_once == part else at_once
+            timing = _time_steps(spec, bench, at_once, fits)
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
             reason = str(error).partition("\n")[0]
         else:
-            return timing._replace(pass_seconds=timing.pass_seconds * whole / at_once)
+            return timing._replace(pass_seconds=timing.pass_seconds * whole / at_once, at_once=fits)
         if at_once // 2 < SMALLEST_MICRO_BATCH:
             raise OutOfMemory(
                 f"a step of {at_once} samples does not fit into the memory of {bench.device} ({reason}); give a "
@@ -81,8 +89,36 @@ def time_paths(spec: JobSpec, bench: Workbench) -> Timing:
         at_once //= 2
 
 
-def _time_steps(spec: JobSpec, bench: Workbench, at_once: int) -> Timing:
-    """The timing of steps of so many samples."""
+def _worth_timing(spec: JobSpec, bench: Workbench) -> int:
+    """How many samples of the largest path's step hold `_TIMED_BYTES` together, as a few of them say."""
+    import torch
+
+    from nas.training import SMALLEST_MICRO_BATCH, DeviceData, accelerated, to_device
+
+    few = min(SMALLEST_MICRO_BATCH, len(bench.dataset.train))
+    supernet = to_device(bench.measurable.supernet(seed=spec.seed), bench.device).train()
+    x, _ = DeviceData.of(bench.dataset.train, bench.dataset, bench.device).batch(torch.arange(few))
+    held = _Held()
+    with torch.autograd.graph.saved_tensors_hooks(held.count, lambda t: t), accelerated(bench.device, bench.dtype):
+        supernet(x, bench.measurable.extremes().largest)
+    return max(few, int(_TIMED_BYTES * few // max(held.num_bytes, 1)))
+
+
+class _Held:
+    """Counts what a forward pass keeps for the backward one."""
+
+    num_bytes = 0
+
+    def count(self, tensor: torch.Tensor) -> torch.Tensor:
+        from torch import nn
+
+        if not isinstance(tensor, nn.Parameter):  # weights are there once, however many samples
+            self.num_bytes += tensor.numel() * tensor.element_size()
+        return tensor
+
+
+def _time_steps(spec: JobSpec, bench: Workbench, at_once: int, fits: int) -> Timing:
+    """The timing of steps of so many samples, and what a step of the largest path holds of `fits` of them."""
     import torch
 
     from nas.training import DeviceData, accelerated, to_device
@@ -91,12 +127,7 @@ def _time_steps(spec: JobSpec, bench: Workbench, at_once: int) -> Timing:
     data = DeviceData.of(bench.dataset.train, bench.dataset, bench.device)
     x, y = data.batch(torch.arange(at_once))
     paths = [bench.measurable.sample(stream(spec.seed, "preflight", "path", i)) for i in range(_TIMED_PATHS)]
-    held = 0
-
-    def count(tensor: torch.Tensor) -> torch.Tensor:
-        nonlocal held
-        held += tensor.numel() * tensor.element_size()
-        return tensor
+    held = _Held()
 
     def step(path: Architecture) -> float:
         began = time.perf_counter()
@@ -108,7 +139,7 @@ def _time_steps(spec: JobSpec, bench: Workbench, at_once: int) -> Timing:
             torch.cuda.synchronize(bench.device)
         return time.perf_counter() - began
 
-    with torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor):
+    with torch.autograd.graph.saved_tensors_hooks(held.count, lambda tensor: tensor):
         step(bench.measurable.extremes().largest)
     all_threads = torch.get_num_threads()
     seconds = {}
@@ -120,7 +151,7 @@ def _time_steps(spec: JobSpec, bench: Workbench, at_once: int) -> Timing:
         torch.set_num_threads(all_threads)
     best = min(seconds, key=lambda threads: seconds[threads] * (1 if threads == 1 else _THREADS_MUST_GAIN))
     weights = sum(parameter.numel() * parameter.element_size() for parameter in supernet.parameters())
-    largest = held + 3 * weights  # weights, gradients, momentum
+    largest = held.num_bytes * fits // at_once + 3 * weights  # weights, gradients, momentum
     return Timing(seconds[best], best if bench.device.type == "cpu" else None, largest, at_once)
 
 
