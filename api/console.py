@@ -11,6 +11,7 @@ from pydantic import BaseModel
 
 from nas.client import JobHandle
 from nas.plain import visible
+from nas.quantities import counted
 from nas.reports import TrustReport
 from nas.resources import (
     DatasetInfo,
@@ -66,8 +67,7 @@ def print_error(error: NASError) -> None:
     if not violations:
         console.print(_lines(f"error: {error}"), style="red", markup=False, highlight=False, soft_wrap=True)
         return
-    count = f"{len(violations)} violation" + ("s" if len(violations) > 1 else "")
-    console.print(f"error: {count}", style="red", markup=False, highlight=False)
+    console.print(f"error: {counted(len(violations), 'violation')}", style="red", markup=False, highlight=False)
     rows = ((v.field, v.value, v.allowed) for v in violations)
     _table(console, _VIOLATION, rows, keep_lines=True)
 
@@ -123,9 +123,10 @@ def print_front(front: ParetoFront) -> None:
         [point.digest, *(f"{point.values[key]:.6g}" if key in point.values else "" for key in keys), point.text]
         for point in points
     ]
-    _table(_console(), ("candidate", *keys, "architecture"), rows, title=f"Pareto front, {len(points)} points")
+    title = f"Pareto front, {counted(len(points), 'point')}"
+    _table(_console(), ("candidate", *keys, "architecture"), rows, title=title)
     for key, number in front.left_out.items():
-        say(f"{number} values of {key} were measured in another context and are on no front; see the job's log")
+        say(f"{counted(number, 'value')} of {key}: measured in another context, so on no front; see the job's log")
 
 
 _WHERE = {"space": "in the whole space", "near_front": "near the front", "audited": "among the audited networks"}

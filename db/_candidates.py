@@ -48,26 +48,30 @@ def page(
     on_front: bool | None,
     page_size: int,
     page_token: str | None,
+    count: bool = False,
 ) -> Page[Candidate]:
-    """One page. Ordered by a value, those without it come last, by number."""
+    """One page. Ordered by a value, those without it come last, by number; `count` says how many there are in all."""
     _check_job(connection, job_id)
     key = order_by or _NUMBER
     if key != _NUMBER and "@" not in key:
         raise SpecError([Violation("order_by", key, "number, or metric@level such as accuracy@supernet")])
     limit, order = page_limit(page_size), _Order(key, descending, _start(page_token, key, descending))
+    filters = [candidates.c.job_id == job_id]
+    filters += [] if feasible is None else [candidates.c.feasible == feasible]
+    filters += [] if on_front is None else [_IS_MEMBER if on_front else ~_IS_MEMBER]
     if on_front:
         places = [] if feasible is False else _of_front(connection, job_id, order)
     else:
-        filters = [candidates.c.job_id == job_id]
-        filters += [] if feasible is None else [candidates.c.feasible == feasible]
-        filters += [] if on_front is None else [~_IS_MEMBER]
         places = _of_all(connection, job_id, filters, order, limit + 1)
     token = None
     if len(places) > limit:
         row, value = places[limit - 1]
         token = token_of(key, descending, value, row.number if value is None else row.digest)
     items = _filled(connection, job_id, [place.row for place in places[:limit]])
-    return Page[Candidate](items=tuple(items), next_page_token=token)
+    total = None
+    if count:
+        total = connection.execute(sa.select(sa.func.count()).select_from(candidates).where(*filters)).scalar_one()
+    return Page[Candidate](items=tuple(items), next_page_token=token, total=total)
 
 
 def one(connection: sa.Connection, job_id: str, digest: str) -> Candidate:

@@ -247,8 +247,12 @@ class Store:
         on_front: bool | None = None,
         page_size: int = 100,
         page_token: str | None = None,
+        count: bool = False,
     ) -> Page[Candidate]:
         """Candidates by `number` or by `metric@level` (those without the value last, by number).
+
+        Args:
+            count: say how many there are in all.
 
         Raises:
             NotFound, SpecError: a wrong order or token.
@@ -263,6 +267,7 @@ class Store:
                 on_front=on_front,
                 page_size=page_size,
                 page_token=page_token,
+                count=count,
             )
 
     def candidate(self, job_id: str, digest: str) -> Candidate:

@@ -71,3 +71,12 @@ def _times(number: str, factors: Mapping[str, str], unit: str) -> float:
     if not math.isfinite(found):
         raise ValueError(f"a number up to {_LARGEST:.2g}, which {number}{unit} is not")
     return found
+
+
+def counted(number: int, noun: str) -> str:
+    """A number and what is counted.
+
+    >>> counted(1, "point"), counted(1200, "point")
+    ('1 point', '1,200 points')
+    """
+    return f"{number:,} {noun if number == 1 else noun + 's'}"

@@ -365,6 +365,11 @@ class Job(Resource):
         won = (delivery.digest for delivery in self.deliveries if delivery.chosen and delivery.digest in first)
         return next(won, self.choice.best.digest)
 
+    def __repr_args__(self) -> list[tuple[str | None, Any]]:
+        """What tells jobs apart: a notebook shows the last value of a cell, and a whole job fills pages."""
+        shown = {"job_id": self.job_id, "name": self.name, "state": self.state.value, "reason": self.reason}
+        return [(key, value) for key, value in shown.items() if value is not None]
+
 
 class Event(Resource):
     """Something that happened in a job. `sequence` counts from 1 in each job."""
@@ -457,3 +462,4 @@ class Page(Resource, Generic[Item]):
 
     items: tuple[Item, ...]
     next_page_token: str | None = None
+    total: int | None = Field(None, description="How many the whole list holds, where `count` asked for it.")

@@ -33,9 +33,15 @@ export function exact(value) {
   return Number.isInteger(value) ? PLAIN.format(value) : String(value);
 }
 
-/** A fraction as whole per cent. */
+/** A fraction as whole per cent, rounded; 100 only of what is whole. */
 export function percent(fraction) {
-  return `${Math.floor(100 * fraction)} %`;
+  const rounded = Math.round(100 * fraction);
+  return `${rounded === 100 && fraction < 1 ? 99 : rounded} %`;
+}
+
+/** A number and what is counted: `1 point`, `1,200 points`. */
+export function counted(number, noun) {
+  return `${count(number)} ${number === 1 ? noun : `${noun}s`}`;
 }
 
 /** A share, where small ones matter. */

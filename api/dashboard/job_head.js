@@ -117,7 +117,7 @@ export class JobHead {
     set("Evaluations", of(progress.evaluations_done, progress.evaluations_total || budget.evaluations));
     const leftOut = Object.values(front?.leftOut ?? {}).reduce((sum, number) => sum + number, 0);
     const others = leftOut ? `, ${format.count(leftOut)} left out` : "";
-    set("Front", front ? `${format.count(front.size)} ${front.size === 1 ? "point" : "points"}${others}` : "–");
+    set("Front", front ? `${format.counted(front.size, "point")}${others}` : "–");
     this.tiles.get("Front").element.title = leftOut ? "Values measured in another context cannot be compared: see the log." : "";
     set("Hypervolume", front ? format.number(front.hypervolume) : "–");
     set("Epochs", of(progress.epochs_done, progress.epochs_total));
@@ -126,14 +126,25 @@ export class JobHead {
     set("Infeasible", format.count(progress.infeasible));
     set("Failed", format.count(progress.failures));
     set("Time spent", format.stopwatch(spent.wall_seconds) + (budget.wall_time ? ` / ${format.stopwatch(budget.wall_time)}` : ""));
-    set("Time left", timeLeft(state, progress.seconds_left));
+    this.expect(state, progress.seconds_left);
+  }
+
+  /** Count down from the newest estimate, since none comes while one long piece of work goes on. */
+  expect(state, seconds) {
+    if (this.expected?.seconds !== seconds || this.expected?.state !== state) this.expected = { state, seconds, at: performance.now() };
+    clearInterval(this.clock);
+    const tell = () => say(this.tiles.get("Time left").value, timeLeft(this.expected));
+    tell();
+    if (!isTerminal(state)) this.clock = setInterval(() => (this.element.isConnected ? tell() : clearInterval(this.clock)), 1000);
   }
 }
 
-function timeLeft(state, seconds) {
+function timeLeft({ state, seconds, at }) {
   if (isTerminal(state)) return "–";
   if (state === "PAUSED") return "paused";
-  return seconds === null || seconds === undefined ? "not known yet" : `about ${format.duration(seconds)}`;
+  if (seconds === null || seconds === undefined) return "not known yet";
+  const left = seconds - (performance.now() - at) / 1000;
+  return left > 0 ? `about ${format.duration(Math.max(1, left))}` : "longer than expected";
 }
 
 function factsText({ job_id: jobId, objectives, spec, supernet, created_at: created, labels }) {

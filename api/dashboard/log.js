@@ -14,7 +14,7 @@ const WORDS = {
   epoch: ({ epoch, epochs, loss, images_per_second: rate }) =>
     `epoch ${epoch} of ${epochs}, loss ${format.number(loss)}${rate ? `, ${format.count(rate)} images/s` : ""}`,
   evaluations: ({ done, total, front_size: size }) => `${done} of ${total} evaluated, ${size} on the front`,
-  front: ({ points }) => `front of ${Array.isArray(points) ? points.length : points} points`,
+  front: ({ points }) => `front of ${format.counted(Array.isArray(points) ? points.length : points, "point")}`,
   audit: ({ digest, accuracy, done, total }) =>
     `${done} of ${total}: ${digest?.slice(0, 10) ?? ""} reached ${format.number(accuracy)}`,
   trust: ({ verdict }) => verdict,

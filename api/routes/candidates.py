@@ -28,6 +28,7 @@ def candidates(
     descending: Annotated[bool, Query(description="Largest first.")] = False,
     feasible: Annotated[bool | None, Query(description="Only those inside, or outside, the constraints.")] = None,
     on_front: Annotated[bool | None, Query(description="Only those on, or off, the Pareto front.")] = None,
+    count: Annotated[bool, Query(description="Say how many there are in all, as `total`.")] = False,
 ) -> Page[Candidate]:
     """Candidates, without their evaluations. Those without the value that is sorted by come last."""
     return store.candidates(
@@ -38,6 +39,7 @@ def candidates(
         on_front=on_front,
         page_size=page_size,
         page_token=page_token,
+        count=count,
     )
 
 

@@ -71,9 +71,11 @@ class AsyncJobHandle:
                 display.tell(message)
                 if message.type == "progress":
                     display.update(self.job)
-                elif display.wants_front(message):
+                if display.wants_front(message):
                     display.front(await self.pareto())
-            display.update(await self.refresh())
+            display.job = await self.refresh()
+            if progress:
+                display.front(await self.pareto())
         return flows.finished(self.job, raise_on_failure=raise_on_failure)
 
     async def events(self, after: int = 0, *, follow: bool = False) -> AsyncIterator[Event]:

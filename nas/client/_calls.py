@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Generic, Literal, TypeVar
 from urllib.parse import quote
@@ -60,7 +60,11 @@ class Call(Generic[T]):
         """The same list from `token` on."""
         if token is None:
             return self
-        return Call(self.method, self.path, self.read, {**self.query, "page_token": token}, self.body, self.headers)
+        return replace(self, query={**self.query, "page_token": token})
+
+    def total(self) -> Call[T]:
+        """The shortest page of the same list, with how many the whole list holds."""
+        return replace(self, query={**self.query, "page_size": "1", "count": "true"})
 
 
 def spec_mapping(spec: Spec) -> JsonObject:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, overload
 
 from nas.client import _calls as calls
 from nas.client import _flows as flows
@@ -14,6 +15,7 @@ from nas.client._progress import ProgressDisplay
 from nas.client._saving import target
 from nas.client._tables import frame, plotly_figure
 from nas.client._transport import Transport
+from nas.quantities import counted
 from nas.reports import Choice, TrustReport
 from nas.resources import ArtifactInfo, Candidate, Delivery, Event, Export, Job, JobState, ParetoFront
 from nas.spec import ExportFormat
@@ -75,9 +77,11 @@ class JobHandle:
                 display.tell(message)
                 if message.type == "progress":
                     display.update(self.job)
-                elif display.wants_front(message):
+                if display.wants_front(message):
                     display.front(self.pareto())
-            display.update(self.refresh())
+            display.job = self.refresh()
+            if progress:
+                display.front(self.pareto())
         return flows.finished(self.job, raise_on_failure=raise_on_failure)
 
     def events(self, after: int = 0, *, follow: bool = False) -> Iterator[Event]:
@@ -193,10 +197,32 @@ class JobHandle:
 
 
 class CandidateList:
-    """Candidates of a job, read page by page while iterated; every iteration starts anew."""
+    """Candidates of a job, read page by page while iterated; every iteration starts anew.
+
+    `len` counts them in one request; `[0]` reads as many pages as it takes, `[-1]` and slices from the end all.
+    """
 
     def __init__(self, transport: Transport, call: Call[Any]) -> None:
         self._transport, self._call = transport, call
+
+    def __repr__(self) -> str:
+        return f"CandidateList of {counted(len(self), 'candidate')}"
+
+    def __len__(self) -> int:
+        total: int = self._transport.send(self._call.total()).total
+        return total
+
+    @overload
+    def __getitem__(self, place: int) -> Candidate: ...
+
+    @overload
+    def __getitem__(self, place: slice) -> list[Candidate]: ...
+
+    def __getitem__(self, place: int | slice) -> Candidate | list[Candidate]:
+        last = place.stop if isinstance(place, slice) else place + 1 if place >= 0 else None
+        is_near = last is not None and last >= 0 and not (isinstance(place, slice) and (place.start or 0) < 0)
+        found = list(islice(iter(self), last) if is_near else iter(self))
+        return found[place]
 
     def __iter__(self) -> Iterator[Candidate]:
         token: str | None = None
@@ -208,8 +234,8 @@ class CandidateList:
                 return
 
     def to_pandas(self) -> pandas.DataFrame:
-        """One row per candidate: number, digest, text, feasible, on_front, and a column for every metric@level."""
-        return frame(list(self))
+        """One row per candidate: number, a column for every metric@level, on_front, feasible, digest, text."""
+        return frame(list(iter(self)))
 
 
 class CandidateHandle:

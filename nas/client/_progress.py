@@ -25,10 +25,11 @@ class ProgressDisplay:
     def __init__(self, job: Job, *, shown: bool, console: Console | None = None) -> None:
         self.job, self.shown, self._console = job, shown, console
         self._best = ""
-        self._front_at = -_FRONT_SECONDS
+        self._front_at, self._front_grew = -_FRONT_SECONDS, True
         self._bar: Progress | None = None
         self._task: TaskID | None = None
         self._line_at, self._line = 0.0, ("", "")
+        self._cell: _Cell | None = None
 
     def __enter__(self) -> Self:
         if self.shown:
@@ -68,13 +69,15 @@ class ProgressDisplay:
             self._say(f"{message.type}: {data.get('message', '')}")
 
     def wants_front(self, message: Message) -> bool:
-        """Whether to ask for the front: it may have grown and was not asked for just now, or a phase has ended."""
-        if not self.shown or message.type not in ("evaluations", "front", "phase"):
-            return False
+        """Whether to ask for the front: it may have grown since, and was not asked for just now; whatever is told.
+
+        Asked too soon it is asked for at a later message; whoever waits asks once more at the end.
+        """
+        self._front_grew |= message.type in ("evaluations", "front", "phase", "delivery")
         now = time.monotonic()
-        if message.type != "phase" and now - self._front_at < _FRONT_SECONDS:
+        if not self.shown or not self._front_grew or now - self._front_at < _FRONT_SECONDS:
             return False
-        self._front_at = now
+        self._front_at, self._front_grew = now, False
         return True
 
     def front(self, front: ParetoFront) -> None:
@@ -87,7 +90,9 @@ class ProgressDisplay:
         from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
 
         self._console = self._console or Console()
-        if not (self._console.is_terminal or self._console.is_jupyter):
+        if self._console.is_jupyter:  # rich's bar needs ipywidgets there
+            self._cell = _Cell()
+        if self._cell or not self._console.is_terminal:
             return
         columns = (
             TextColumn("[bold]{task.fields[phase]}"),
@@ -102,18 +107,41 @@ class ProgressDisplay:
         self._bar.start()
 
     def _print_line(self) -> None:
+        if self._cell:
+            self._cell.show(self._words())
+            return
         key = (self.job.state.value, _phase(self.job))
         now = time.monotonic()
         if key == self._line and now - self._line_at < _LINE_SECONDS:
             return
         self._line, self._line_at = key, now
-        share = f"{self.job.progress.fraction:.0%}"
+        self._say(self._words())
+
+    def _words(self) -> str:
+        share = whole_percent(self.job.progress.fraction)
         parts = (f"{self.job.name}: {_phase(self.job)}", share, counters(self.job), self._best, _left(self.job))
-        self._say("  ".join(part for part in parts if part))
+        return "  ".join(part for part in parts if part)
 
     def _say(self, line: str) -> None:
         if self._console:
             self._console.print(visible(line), markup=False, highlight=False, soft_wrap=True)
+
+
+class _Cell:
+    """One line of a notebook, written over as the job goes on."""
+
+    def __init__(self) -> None:
+        from IPython.display import display
+
+        self._handle = display({"text/plain": ""}, raw=True, display_id=True)
+
+    def show(self, line: str) -> None:
+        self._handle.update({"text/plain": line}, raw=True)
+
+
+def whole_percent(fraction: float) -> str:
+    """`29%`; 100 % only of what is whole."""
+    return f"{min(round(100 * fraction), 100 if fraction >= 1 else 99)}%"
 
 
 def counters(job: Job) -> str:
@@ -160,4 +188,4 @@ def _phase(job: Job) -> str:
 def _left(job: Job) -> str:
     if job.state.is_terminal:
         return duration(job.spent.wall_seconds)
-    return f"{duration(job.progress.seconds_left)} left" if job.progress.seconds_left is not None else ""
+    return f"{duration(job.progress.seconds_left)} left" if job.progress.seconds_left else ""

@@ -14,18 +14,20 @@ if TYPE_CHECKING:
     import pandas
     import plotly.graph_objects
 
-_COLUMNS = ("number", "digest", "text", "feasible", "on_front")
+_FIRST, _LAST = ("number",), ("on_front", "feasible", "digest", "text")
+"""Long texts come last: pandas shows the first and the last columns, and hides those between."""
 
 
 def frame(candidates: Sequence[Candidate]) -> pandas.DataFrame:
-    """One row per candidate, in the order given: number, digest, text, feasible, on_front, and every metric@level."""
+    """One row per candidate, in the order given: number, every metric@level, on_front, feasible, digest, text."""
     pandas = _library("pandas", "pandas")
     metrics = sorted({key for candidate in candidates for key in candidate.values})
-    rows = [
-        [getattr(candidate, name) for name in _COLUMNS] + [candidate.values.get(key) for key in metrics]
-        for candidate in candidates
-    ]
-    return pandas.DataFrame(rows, columns=[*_COLUMNS, *metrics])
+    columns: dict[str, list[object]] = {
+        **{name: [getattr(candidate, name) for candidate in candidates] for name in _FIRST},
+        **{key: [candidate.values.get(key) for candidate in candidates] for key in metrics},
+        **{name: [getattr(candidate, name) for candidate in candidates] for name in _LAST},
+    }
+    return pandas.DataFrame(columns)
 
 
 def plotly_figure(content: dict[str, Any]) -> plotly.graph_objects.Figure:

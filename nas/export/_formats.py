@@ -7,6 +7,7 @@ import io
 import json
 from collections.abc import Iterator, Mapping, Sequence
 
+import onnx
 import safetensors.torch
 import torch
 from torch import Tensor, nn
@@ -65,10 +66,21 @@ def onnx_bytes(program: torch.export.ExportedProgram, class_names: Sequence[str]
         if converted is None:
             raise ExportError("torch.onnx gave no program.")
         proto = converted.model_proto
+    _name_batch(proto)
     entry = proto.metadata_props.add()
     entry.key, entry.value = "class_names", json.dumps(list(class_names))
     content: bytes = proto.SerializeToString(deterministic=True)
     return content
+
+
+def _name_batch(proto: onnx.ModelProto) -> None:
+    """Call the free axis `batch`, which torch names after its symbol (`s34`)."""
+    graph = proto.graph
+    symbols = {graph.input[0].type.tensor_type.shape.dim[0].dim_param} - {""}
+    for value in (*graph.input, *graph.output, *graph.value_info):
+        for dim in value.type.tensor_type.shape.dim:
+            if dim.dim_param in symbols:
+                dim.dim_param = "batch"
 
 
 def source_files(

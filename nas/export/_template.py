@@ -2,9 +2,11 @@
 
 TEMPLATE = '''"""{architecture}
 
-A network of the search space {space}; weights: {weights}. Needs torch and safetensors, nothing else.
+A network of the search space {space}; weights: {weights}. Needs torch and safetensors; to read files from the
+command line, Pillow for images too, or numpy for arrays.
 
-    python model.py image.npy        # one image or a batch: uint8, or float 0 to 1; channels x height x width
+    python model.py image.png        # cut to the shape of the input around its centre, and resized
+    python model.py images.npy       # one image or a batch: uint8, or float 0 to 1; channels x height x width
 
     from model import load
     logits = load()(images)          # float32, 0 to 1, batch x {channels} x {height} x {width}
@@ -39,14 +41,35 @@ def load(weights=Path(__file__).resolve().parent / "weights.safetensors"):
     return network.eval()
 
 
-def main():
-    import numpy
+def read(path):
+    """A file as images, 0 to 1, batch x {channels} x {height} x {width}."""
+    if Path(path).suffix.lower() == ".npy":
+        import numpy
 
+        images = torch.from_numpy(numpy.load(path, allow_pickle=False))
+        images = images.float() / 255 if images.dtype == torch.uint8 else images.float()
+        return images.reshape(-1, *INPUT_SHAPE)
+    from PIL import Image, ImageOps
+
+    channels, height, width = INPUT_SHAPE
+    if channels not in (1, 3):
+        raise ValueError(f"an image has no {{channels}} channels; give an array (.npy)")
+    with Image.open(path) as opened:
+        image = ImageOps.exif_transpose(opened)
+    if image.has_transparency_data:
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image.convert("RGBA"))
+    image = ImageOps.fit(image.convert("L" if channels == 1 else "RGB"), (width, height), Image.Resampling.BILINEAR)
+    pixels = torch.frombuffer(bytearray(image.tobytes()), dtype=torch.uint8)
+    return pixels.view(1, height, width, channels).permute(0, 3, 1, 2).float() / 255
+
+
+def main():
     if len(sys.argv) != 2:
-        sys.exit("usage: python model.py image.npy")
-    images = torch.from_numpy(numpy.load(sys.argv[1], allow_pickle=False))
-    images = images.float() / 255 if images.dtype == torch.uint8 else images.float()
-    images = images.reshape(-1, *INPUT_SHAPE)
+        sys.exit("usage: python model.py FILE, an image or an array (.npy)")
+    try:
+        images = read(sys.argv[1])
+    except (OSError, ValueError, RuntimeError, ImportError) as error:
+        sys.exit(f"{{sys.argv[1]}} cannot be read as images of {{' x '.join(map(str, INPUT_SHAPE))}}: {{error}}")
     with torch.inference_mode():
         probabilities = load()(images).softmax(dim=1)
     for row in probabilities:

@@ -12,6 +12,7 @@ from nas.evaluators import waits
 from nas.history import History
 from nas.pareto import Hypervolume, hypervolume_reference
 from nas.ports import Control, JobView
+from nas.quantities import counted
 from nas.resources import AUDITED, Evaluation, EvaluationState, Fidelity, JsonObject, Phase, Settlement, UnitPlan
 from nas.searchers import make_searcher, within
 from nas.spec import JobSpec
@@ -187,7 +188,7 @@ class Search:
         self.context.journal.progress(
             phase=Phase.SEARCH,
             fraction=min(1.0, self.num_evaluated / total),
-            message=f"{front_size} points on the front",
+            message=f"{counted(front_size, 'point')} on the front",
             seconds_left=left + self.context.seconds_after(Phase.SEARCH),
             evaluations_done=self.num_evaluated,
             evaluations_total=total,

@@ -10,10 +10,12 @@ import zipfile
 from pathlib import Path
 
 import numpy as np
+import onnxruntime
 import pytest
 import safetensors.torch
 import torch
 import torch.nn.functional as F
+from PIL import Image
 from torch import Tensor, nn
 
 from nas.export import TOLERANCE, Card, archive, export_network
@@ -142,6 +144,45 @@ def test_the_source_names_the_class_of_an_image(exported: tuple[Path, dict[str, 
     done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=tmp_path, timeout=100)
     assert done.stdout.split()[0] in CLASSES
     assert 0 < float(done.stdout.split()[1]) <= 1
+
+
+@pytest.mark.slow
+def test_the_source_reads_an_image_as_a_viewer_shows_it_and_says_what_it_cannot_read(tmp_path: Path) -> None:
+    def run(name: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-P", "-I", str(tmp_path / "network" / "model.py"), str(tmp_path / name)]
+        return subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, timeout=100, check=False)
+
+    pixels = np.random.default_rng(0).integers(0, 256, (3, 8, 8), dtype=np.uint8)
+    small, colours = nn.Sequential(nn.Flatten(), nn.Linear(3 * 64, len(CLASSES))), (0.5, 0.5, 0.5)
+    export_network(
+        small,
+        pixels[None],
+        tmp_path / "network",
+        formats=["pytorch"],
+        mean=colours,
+        std=colours,
+        class_names=CLASSES,
+        card=CARD,
+    )
+    np.save(tmp_path / "image.npy", pixels)
+    picture = Image.fromarray(pixels.transpose(1, 2, 0))
+    picture.save(tmp_path / "image.png")
+    upside_down = Image.Exif()
+    upside_down[0x0112] = 3
+    picture.rotate(180).save(tmp_path / "turned.png", exif=upside_down)
+    assert run("image.png").stdout == run("turned.png").stdout == run("image.npy").stdout != ""
+    (tmp_path / "broken.png").write_bytes(b"no image")
+    np.save(tmp_path / "short.npy", pixels[..., 1:])
+    for name in ("broken.png", "short.npy", "absent.jpg"):
+        failed = run(name)
+        assert failed.returncode == 1
+        assert "cannot be read as images of 3 x 8 x 8" in failed.stderr
+        assert "Traceback" not in failed.stderr
+
+
+def test_the_free_axis_of_the_onnx_model_is_called_batch(exported: tuple[Path, dict[str, float]]) -> None:
+    session = onnxruntime.InferenceSession(exported[0] / "model.onnx", providers=["CPUExecutionProvider"])
+    assert [value.shape[0] for value in (*session.get_inputs(), *session.get_outputs())] == ["batch", "batch"]
 
 
 def test_the_card_tells_metrics_with_level_and_split_data_and_weights(exported: tuple[Path, dict[str, float]]) -> None:
