@@ -5,17 +5,20 @@ from __future__ import annotations
 import asyncio
 import io
 import json
+import sys
 import threading
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import ModuleType
 
 import httpx
 import pytest
 
 from nas.client import AsyncClient, Client
-from nas.client._progress import ProgressDisplay, duration
+from nas.client._events import Message
+from nas.client._progress import ProgressDisplay, duration, whole_percent
 from nas.resources import Delivery, Job, JobState
 from nas.spec import JobSpec
 from searchspaces import Conflict, ExportError, InvalidState, NotFound, ServiceError, SpecError
@@ -147,11 +150,32 @@ def test_candidates_come_sorted_and_filtered(client: Client, searched: Job) -> N
     assert list(job.candidates(feasible=False)) == []
 
 
+def test_candidates_are_counted_and_indexed(client: Client, searched: Job) -> None:
+    found = client.job(searched.job_id).candidates()
+    everything = list(found)
+    assert len(found) == len(everything) == len(TEXTS)
+    assert repr(found) == f"CandidateList of {len(TEXTS)} candidates"
+    assert (found[0], found[-1]) == (everything[0], everything[-1])
+    for part in (slice(2), slice(1, 3), slice(-2, None), slice(None), slice(None, None, 2)):
+        assert found[part] == everything[part]
+    with pytest.raises(IndexError):
+        found[len(TEXTS)]
+    on_front = client.job(searched.job_id).candidates(on_front=True)
+    assert len(on_front) == len(list(iter(on_front))) > 0
+    assert len(client.job(searched.job_id).candidates(feasible=False)) == 0
+
+
+def test_a_job_is_one_line_where_a_notebook_shows_it(client: Client, searched: Job) -> None:
+    shown = repr(client.job(searched.job_id).refresh())
+    assert searched.job_id in shown
+    assert len(shown) < 200
+
+
 def test_a_table_has_one_row_per_candidate_and_a_column_per_metric(client: Client, searched: Job) -> None:
     table = client.job(searched.job_id).candidates().to_pandas()
     assert list(table.columns) == [
-        *("number", "digest", "text", "feasible", "on_front"),
-        *("accuracy@supernet", "params@cost"),
+        *("number", "accuracy@supernet", "params@cost"),
+        *("on_front", "feasible", "digest", "text"),
     ]
     assert len(table) == len(TEXTS)
     assert table["accuracy@supernet"].max() == pytest.approx(0.5 + (len(TEXTS) - 1) / 100)
@@ -287,6 +311,51 @@ def test_the_display_counts_and_names_the_best(client: Client, searched: Job) ->
         display.front(handle.pareto())
     assert "SUCCEEDED" in out.getvalue()
     assert f"front {len(TEXTS)}" in out.getvalue()
+
+
+def test_a_front_that_grew_just_after_it_was_asked_for_is_asked_for_again(
+    client: Client, searched: Job, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from rich.console import Console
+
+    now = [100.0]
+    monkeypatch.setattr("nas.client._progress.time.monotonic", lambda: now[0])
+    display = ProgressDisplay(client.job(searched.job_id).job, shown=True, console=Console(file=io.StringIO()))
+    grew, moved = Message("front", 1, {}), Message("progress", None, {})
+    assert display.wants_front(grew)
+    now[0] += 0.5
+    assert not display.wants_front(grew)
+    now[0] += 5.0
+    assert display.wants_front(moved)
+    now[0] += 5.0
+    assert not display.wants_front(moved)
+
+
+def test_a_notebook_without_widgets_shows_one_line_that_is_written_over(
+    client: Client, searched: Job, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from rich.console import Console
+
+    lines: list[str] = []
+
+    class Handle:
+        def update(self, shown: dict[str, str], *, raw: bool) -> None:
+            lines.append(shown["text/plain"])
+
+    notebook = ModuleType("IPython.display")
+    notebook.display = lambda shown, *, raw, display_id: Handle()  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "IPython", ModuleType("IPython"))
+    monkeypatch.setitem(sys.modules, "IPython.display", notebook)
+    handle = client.job(searched.job_id)
+    with ProgressDisplay(handle.job, shown=True, console=Console(force_jupyter=True)) as display:
+        display.front(handle.pareto())
+    assert f"front {len(TEXTS)}" in lines[-1]
+    assert "SUCCEEDED" in lines[-1]
+
+
+@pytest.mark.parametrize(("fraction", "shown"), [(0.29, "29%"), (0.996, "99%"), (1.0, "100%"), (0.0, "0%")])
+def test_percentages_are_rounded_and_100_is_all_of_it(fraction: float, shown: str) -> None:
+    assert whole_percent(fraction) == shown
 
 
 def test_durations_are_for_people() -> None:
