@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from importlib import import_module
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
@@ -131,8 +132,7 @@ class _Cell:
     """One line of a notebook, written over as the job goes on."""
 
     def __init__(self) -> None:
-        from IPython.display import display
-
+        display = import_module("IPython.display").display  # there in every notebook, and needed in no other place
         self._handle = display({"text/plain": ""}, raw=True, display_id=True)
 
     def show(self, line: str) -> None:
