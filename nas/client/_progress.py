@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import sys
 import time
-from importlib import import_module
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
@@ -132,7 +132,7 @@ class _Cell:
     """One line of a notebook, written over as the job goes on."""
 
     def __init__(self) -> None:
-        display = import_module("IPython.display").display  # there in every notebook, and needed in no other place
+        display = sys.modules["IPython.display"].display  # loaded in every notebook, and needed in no other place
         self._handle = display({"text/plain": ""}, raw=True, display_id=True)
 
     def show(self, line: str) -> None:
