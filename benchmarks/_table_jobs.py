@@ -21,7 +21,6 @@ SIZES = (5, 5, 5, 5, 5, 4, 4, 4)
 ROWS = 200_000  # the product of the sizes
 SEARCHER = "random"  # costs nothing itself, so that the job does
 PART = 1_000
-BATCH = 50
 _LOOK_SECONDS = 0.02
 
 
@@ -57,7 +56,6 @@ def table_job(evaluations: int, table: Path) -> TableJob:
         "searcher": SEARCHER,
         "objectives": {"quality": "max", "price": "min"},
         "budget": {"evaluations": evaluations},
-        "batch": BATCH,
     }
     with tempfile.TemporaryDirectory(prefix="table-job-") as folder, _worker(Path(folder)) as store:
         job_id = store.create_job(*admit(spec, datasets={})).job_id

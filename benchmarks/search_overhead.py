@@ -64,9 +64,9 @@ OBJECTIVES = (
 )
 SEARCHERS = (
     *("random", "regularized_evolution", "local_search", "grid", "emars", "reinforce", "mcts", "cmab"),
-    *("ladder", "assisted", "model_based", "linas", "weaknas", "bananas", "gp_its", "mo_bo"),
+    *("ladder", "assisted", "model_based", "linas", "weaknas", "gp_its", "mo_bo"),
 )
-FIT_EVERY = 8  # batches within which every model is fitted as often as in any other eight
+FIT_EVERY = 8  # batches of ten within which what is fitted every sixteen is fitted as often as in any other eight
 TABLE = "table"
 JOBS = (1_000, 10_000, 100_000)
 SLOW = ("gp",)
