@@ -13,6 +13,7 @@ from torch import Tensor
 
 import searchspaces
 from benchmarks._data import data_file
+from benchmarks._proxies_speed import ratio
 from benchmarks._report import Value
 from nas.datasets import REGISTRY as DATASETS
 from nas.scoring import proxy_context
@@ -27,7 +28,11 @@ _TOGETHER = "together"
 
 
 def figures(*, architectures: int, images: int, rounds: int) -> dict[str, Value]:
-    """Seconds summed over seeded architectures of full size, medians of rounds; networks are built anew each time."""
+    """Seconds summed over seeded architectures of full size; networks are built anew each time.
+
+    In each round every proxy runs alone, and half of them before what runs all together; a ratio is the median over the
+    rounds of the ratio within one, which meets the same load.
+    """
     space = searchspaces.REGISTRY["nasbench201"]({"input_shape": (3, 32, 32), "num_classes": 10})
     dataset = DATASETS["cifar10"]({"path": str(data_file("cifar10_small.npz")), "variant": "small"})
     task = TASKS["classification"]({}, dataset)
@@ -35,7 +40,8 @@ def figures(*, architectures: int, images: int, rounds: int) -> dict[str, Value]
     in_bf16 = choose_dtype("auto", device, space.input_shape) == torch.bfloat16
     context = proxy_context(dataset, task, images=images, seed=SEED, device=device, low_precision=in_bf16)
     proxies = {name: proxy for name in REGISTRY if not isinstance(proxy := REGISTRY[name](), Vote)}
-    together, passes, alone = 0.0, 0.0, dict.fromkeys(proxies, 0.0)
+    passes, together = 0.0, [0.0] * rounds
+    alone = {name: [0.0] * rounds for name in proxies}
     for number, architecture in enumerate(_connected(space, architectures), 1):
         sides: dict[str, Callable[[], object]] = {
             name: partial(score_architecture, space, architecture, {name: proxy}, context)
@@ -43,23 +49,25 @@ def figures(*, architectures: int, images: int, rounds: int) -> dict[str, Value]
         }
         sides[_TOGETHER] = partial(score_architecture, space, architecture, proxies, context)
         sides[_TOGETHER]()  # warm-up: kernels and allocations
-        spent: dict[str, list[float]] = {name: [] for name in sides}
+        names = list(proxies)
         for turn in range(rounds):
-            order = list(sides)[turn::rounds] + [n for i, n in enumerate(sides) if i % rounds != turn]
-            for name in order:
-                spent[name].append(_seconds(sides[name]))
-        together += statistics.median(spent.pop(_TOGETHER))
-        alone = {name: alone[name] + statistics.median(times) for name, times in spent.items()}
+            half = len(names) // 2
+            for name in (*names[:half], _TOGETHER, *names[half:]):
+                spent = together if name == _TOGETHER else alone[name]
+                spent[turn] += _seconds(sides[name])
+            names = names[1:] + names[:1]
         passes += _batched_pass(space, architecture, context)
         print(f"{number} of {architectures} architectures timed", file=sys.stderr)
-    for name, seconds in sorted(alone.items(), key=lambda pair: -pair[1]):
-        print(f"{name:18}{seconds / architectures:8.3f} s alone")
-    print(f"{'together':18}{together / architectures:8.3f} s, one batched pass {passes / architectures:.3f} s")
+    each = {name: statistics.median(seconds) / architectures for name, seconds in alone.items()}
+    for name, seconds in sorted(each.items(), key=lambda pair: -pair[1]):
+        print(f"{name:18}{seconds:8.3f} s alone")
+    bundle = statistics.median(together) / architectures
+    print(f"{'together':18}{bundle:8.3f} s, one batched pass {passes / architectures:.3f} s")
     return {
-        "bundle_over_sum": together / sum(alone.values()),
-        "bundle_over_batched_pass": together / passes,
+        "bundle_over_sum": ratio(together, [sum(turn) for turn in zip(*alone.values(), strict=True)]),
+        "bundle_over_batched_pass": bundle * architectures / passes,
         "bundle_proxies": len(proxies),
-        "bundle_seconds": together / architectures,
+        "bundle_seconds": bundle,
     }
 
 

@@ -7,7 +7,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -105,31 +105,38 @@ def seconds_of(work: Callable[[], float | None]) -> tuple[float, float | None]:
     return time.perf_counter() - began, result
 
 
-def times(ground: Ground, rounds: int) -> tuple[dict[str, float], dict[str, list[float]]]:
-    """Seconds of every side, summed over the architectures, and the scores of those that have one.
+def times(ground: Ground, rounds: int) -> tuple[dict[str, list[float]], dict[str, list[float]]]:
+    """Seconds of every side in every round, summed over the architectures, and the scores of those that have one.
 
-    Of each architecture the median of the rounds; in a round the sides run one after the other, in changing order.
+    In a round the sides run one after the other, in changing order, so that what else a machine does meets all alike.
     """
-    sides, seconds = ground.sides(), dict.fromkeys(SIDES, 0.0)
+    sides = ground.sides()
+    seconds = {side: [0.0] * rounds for side in SIDES}
     scores: dict[str, list[float]] = {"default": [], "fp32": [], "loop": []}
     for side in SIDES:
         sides[side](ground.network(ground.architectures[0]))  # kernels are built, memory is taken
     for number, architecture in enumerate(ground.architectures):
-        spent: dict[str, list[float]] = {side: [] for side in SIDES}
         found: dict[str, float] = {}
         for turn in range(rounds):
             first = (number + turn) % len(SIDES)
             for side in SIDES[first:] + SIDES[:first]:
                 network = ground.network(architecture)
                 once, score = seconds_of(lambda: sides[side](network))  # noqa: B023
-                spent[side].append(once)
+                seconds[side][turn] += once
                 found |= {} if score is None else {side: score}
-        for side in SIDES:
-            seconds[side] += statistics.median(spent[side])
         for side, score in found.items():
             scores[side].append(score)
         print(f"{number + 1} of {len(ground.architectures)} architectures timed", file=sys.stderr)
     return seconds, scores
+
+
+def ratio(above: Sequence[float], below: Sequence[float]) -> float:
+    """The median, over the rounds, of the ratio of two sides in one round.
+
+    Not the ratio of two medians: under a load that comes and goes, the median of a short side's times lies where the
+    machine was quiet, and that of a long side's does not.
+    """
+    return statistics.median(long / short for long, short in zip(above, below, strict=True))
 
 
 def rank_agreement(ground: Ground, number: int) -> float | None:
@@ -163,14 +170,14 @@ def figures(*, quick: bool) -> dict[str, Value]:
     ground = Ground(3 if quick else 8)
     seconds, scores = times(ground, rounds=2 if quick else 5)
     for side in SIDES:
-        print(f"{side:<10} {seconds[side] / len(ground.architectures):7.3f} s per architecture")
+        print(f"{side:<10} {statistics.median(seconds[side]) / len(ground.architectures):7.3f} s per architecture")
     apart = [abs(a - b) / b for a, b in zip(scores["fp32"], scores["loop"], strict=True)]
     mode = f"{ground.device.type}, {dtype_name(ground.dtype)}, {kernel_mode(ground.device)}"
     return {
-        "gradsign_speedup": seconds["loop"] / seconds["default"],
-        "gradsign_speedup_fp32": seconds["loop"] / seconds["fp32"],
-        "gradsign_over_batched_pass": seconds["default"] / seconds["pass"],
-        "gradsign_over_batched_pass_fp32": seconds["fp32"] / seconds["pass_fp32"],
+        "gradsign_speedup": ratio(seconds["loop"], seconds["default"]),
+        "gradsign_speedup_fp32": ratio(seconds["loop"], seconds["fp32"]),
+        "gradsign_over_batched_pass": ratio(seconds["default"], seconds["pass"]),
+        "gradsign_over_batched_pass_fp32": ratio(seconds["fp32"], seconds["pass_fp32"]),
         "gradsign_largest_difference": max(apart),
         "gradsign_memory_ratio": peak_memory("default") / peak_memory("pass"),
         "gradsign_memory_ratio_fp32": peak_memory("fp32") / peak_memory("pass_fp32"),

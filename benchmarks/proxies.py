@@ -1,10 +1,10 @@
 """What proxies of untrained networks cost and how they rank, on NAS-Bench-201 networks and real CIFAR-10 images.
 
 `--speed`: GradSign on 128 images against a loop of forward and backward passes over one image each, on the same
-networks of full size in the same run. Sides take turns on every architecture, five times; a speed-up is the ratio of
-the sums of medians. The floor is one batched forward and backward pass in the same precision. Memory is that of the
-largest network, each side in a process of its own. Then all proxies together, from shared passes, over the sum of each
-alone.
+networks of full size in the same run. Sides take turns on every architecture, five times; a ratio is the median of
+those of the five rounds, each within one round, so that what else the machine does meets both sides. The floor is one
+batched forward and backward pass in the same precision. Memory is that of the largest network, each side in a process
+of its own. Then all proxies together, from shared passes, over the sum of each alone.
 
 `--rank`: every proxy on 300 seeded ones of the 725 architectures with stored scores: Spearman with the true accuracy of
 all, of those with a way from input to output, of the best fifth, and given live parameters; agreement with the stored
@@ -26,7 +26,7 @@ from benchmarks import _proxies_bundle, _proxies_rank, _proxies_speed
 from benchmarks._proxies_rank import Setting
 from benchmarks._report import Value, arguments, report
 
-QUIET = {"architectures": 4, "images": 128, "rounds": 3}
+QUIET = {"architectures": 4, "images": 128, "rounds": 5}
 
 
 def main() -> None:
