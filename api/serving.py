@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from api.event_stream import EventStreams
     from api.settings import Settings
+    from nas.reports import Plan
     from nas.resources import Objective
     from nas.spec import JobSpec
 
@@ -143,6 +144,7 @@ def _admit(store: Store, settings: Settings, mapping: Mapping[str, object]) -> t
         datasets={info.name: info for info in store.datasets()},
         embedded=settings.embedded,
         supernet_of=partial(_supernet_of, store),
+        plan_of=partial(_plan_of, store),
     )
 
 
@@ -154,6 +156,16 @@ def _supernet_of(store: Store, job_id: str) -> JobSpec | None:
         return JobSpec.from_mapping(store.job(job_id).spec) if is_trained else None
     except NotFound:
         return None
+
+
+def _plan_of(store: Store, job_id: str) -> Plan | None:
+    from nas.resources import JobState
+
+    try:
+        job = store.job(job_id)
+    except NotFound:
+        return None
+    return job.plan if job.state is JobState.SUCCEEDED else None
 
 
 def serve(settings: Settings, *, announce: bool = False, watch_parent: bool = False) -> None:

@@ -14,7 +14,7 @@ from db._engine import store_time
 from db._ids import new_id, page_limit, token_of, values_of
 from db._models import Row, job_labels, jobs, units
 from db._states import STOPPED_BY_USER, WORKABLE, target_of
-from nas.reports import Choice, TrustReport
+from nas.reports import Choice, Plan, TrustReport
 from nas.resources import (
     Delivery,
     Job,
@@ -68,6 +68,7 @@ def create(
         "deliveries": [],
         "created_at": now,
         "dry_run": dry_run,
+        "plan": _first_plan(connection, spec).model_dump(mode="json"),
     }
     connection.execute(sa.insert(jobs).values(**row))
     _write_labels(connection, job_id, spec.labels)
@@ -103,6 +104,28 @@ def check_listed(connection: sa.Connection, job_id: str) -> None:
     is_dry = sa.select(jobs.c.job_id).where(jobs.c.job_id == job_id, jobs.c.dry_run)
     if connection.execute(is_dry).first() is not None:
         raise NotFound(f"no job {job_id!r}")
+
+
+def keep_plan(connection: sa.Connection, row: Row, plan: Plan, now: datetime) -> None:
+    """Write what a job is to do, and tell it; what it leaves out of what it meant to do as a warning of its own."""
+    told = (row.plan or {}).get("notes", ())
+    new = [("log", {"level": "warning", "message": note}) for note in plan.notes if note not in told]
+    data = plan.model_dump(mode="json")
+    connection.execute(sa.update(jobs).where(jobs.c.job_id == row.job_id).values(plan=data))
+    _events.append(connection, row.job_id, [("plan", data), *new], now)
+
+
+def _first_plan(connection: sa.Connection, spec: JobSpec) -> Plan:
+    """What is known of a job's plan before its preflight: all of it where it is that of another job."""
+    if spec.plan is None:
+        return Plan(given=spec.given_numbers())
+    query = sa.select(jobs.c.plan).where(jobs.c.job_id == spec.plan.from_job)
+    known = connection.execute(query).scalar()
+    if known is None:
+        raise NotFound(f"no job {spec.plan.from_job!r} whose plan could be done again")
+    return Plan.model_validate(known).model_copy(
+        update={"fixed": True, "promises": "numbers", "notes": (), "seconds": {}}
+    )
 
 
 def elapsed(connection: sa.Connection, job_id: str) -> float:
@@ -277,6 +300,7 @@ def job_of(row: Row, labels: dict[str, str]) -> Job:
         started_at=row.started_at,
         finished_at=row.finished_at,
         preflight=None if row.preflight is None else PreflightReport.model_validate(row.preflight),
+        plan=None if row.plan is None else Plan.model_validate(row.plan),
         supernet=None if row.supernet is None else SupernetOrigin.model_validate(row.supernet),
         trust=None if row.trust is None else TrustReport.model_validate(row.trust),
         choice=None if row.choice is None else Choice.model_validate(row.choice),

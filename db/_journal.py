@@ -13,7 +13,7 @@ from db import _candidates, _clock, _evaluations, _events, _front, _jobs
 from db._fence import Fence, Held
 from db._models import jobs
 from nas.ports import Control
-from nas.reports import Choice, TrustReport
+from nas.reports import Choice, Plan, TrustReport
 from nas.resources import (
     Candidate,
     Delivery,
@@ -149,6 +149,12 @@ class LeasedJournal:
         with self._fence.write() as held:
             _events.append(held.connection, self._job_id, [(type, data)], held.now)
             self._write_progress(held)
+
+    def plan(self, **fields: object) -> None:
+        """Change fields of the job's `Plan`."""
+        with self._fence.write() as held:
+            changed = Plan.model_validate({**(held.job.plan or {}), **fields})
+            _jobs.keep_plan(held.connection, held.job, changed, held.now)
 
     def report(self, report: PreflightReport | TrustReport | Choice | Delivery | SupernetOrigin) -> None:
         """Keep a report with the job, and tell it as an event; a delivery replaces the one of the same network."""

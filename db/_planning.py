@@ -58,6 +58,8 @@ def _write(database: Database, seen: Row, phase: Phase | None, plans: Sequence[U
         new = [(new_id("unit"), plan.key, plan.payload) for plan in plans]
         _units.insert(connection, row.job_id, new, kind=_jobs.STAGE, stage=phase, round_=row.round, now=now)
         _events.append(connection, row.job_id, [("phase", {"phase": phase})], now)
+        if plans[0].plan is not None:
+            _jobs.keep_plan(connection, row, plans[0].plan, now)
         return False
 
 

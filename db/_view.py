@@ -76,18 +76,27 @@ class StoreView:
             return list(connection.execute(query).scalars())
 
     def find_output(
-        self, phase: Phase, *, output_key: str | None = None, job_id: str | None = None
+        self,
+        phase: Phase,
+        *,
+        output_key: str | None = None,
+        last_key: str | None = None,
+        job_id: str | None = None,
     ) -> JsonObject | None:
-        """The newest result of a finished unit of this stage, of any job: by its `output_key`, or by the job's id."""
+        """The newest result of a finished unit of this stage, of any job: by its `output_key`, or by the job's id.
+
+        With `last_key`, that of the last key from `output_key` on.
+        """
         query = sa.select(units.c.result).where(
             units.c.kind == _jobs.STAGE, units.c.stage == phase, units.c.state == UnitState.DONE
         )
         if output_key is not None:
-            query = query.where(units.c.output_key == output_key)
+            query = query.where(units.c.output_key >= output_key, units.c.output_key <= (last_key or output_key))
         if job_id is not None:
             query = query.where(units.c.job_id == job_id)
+        order = (units.c.output_key.desc(), units.c.unit_id.desc()) if output_key else (units.c.unit_id.desc(),)
         with self._database.read() as connection:
-            found: JsonObject | None = connection.execute(query.order_by(units.c.unit_id.desc()).limit(1)).scalar()
+            found: JsonObject | None = connection.execute(query.order_by(*order).limit(1)).scalar()
         return found
 
     def registered(self, plugin: str, config: JsonObject) -> DatasetInfo | None:

@@ -10,9 +10,10 @@ from nas._places import with_places
 from nas.evaluators import epochs_of, knows_lengths, level_of, metrics_of, needs_data, needs_supernet
 from nas.paths import unreachable, with_absolute_paths
 from nas.plugins import KINDS, registry
+from nas.reports import Plan
 from nas.resources import DatasetInfo, Objective
 from nas.scoring import free_costs, is_scored, proxies_of
-from nas.spec import JobSpec, Level, PluginRef
+from nas.spec import NUMBERS, JobSpec, Level, PluginRef
 from predictors.costs import ready_costs
 from searchspaces import (
     BrokenPlugin,
@@ -37,6 +38,7 @@ def admit(
     datasets: Mapping[str, DatasetInfo],
     embedded: bool = True,
     supernet_of: Callable[[str], JobSpec | None] | None = None,
+    plan_of: Callable[[str], Plan | None] | None = None,
 ) -> tuple[JobSpec, tuple[Objective, ...]]:
     """The frozen spec of a job, with its data set resolved to a plug-in, and what its objectives mean.
 
@@ -45,6 +47,7 @@ def admit(
         datasets: the registered data sets by name.
         embedded: whether a spec may name files of this machine.
         supernet_of: the spec of a job whose supernet is trained, else None; asked for `supernet.from`.
+        plan_of: the plan of a job that has succeeded, else None; asked for `plan.from`.
 
     Raises:
         SpecError: with every violation.
@@ -66,6 +69,8 @@ def admit(
     found += files
     if spec.supernet.from_job and supernet_of is not None:
         found += _check_origin(spec, spec.supernet.from_job, supernet_of(spec.supernet.from_job))
+    if spec.plan is not None and plan_of is not None:
+        found += _check_plan(spec, spec.plan.from_job, plan_of(spec.plan.from_job))
     if not files and not any(violation.field.startswith(("evaluator", "audit")) for violation in found):
         is_wrong = any(violation.field.startswith("space") for violation in found)
         found += _check_metrics(spec, space_is_wrong=is_wrong)
@@ -96,6 +101,23 @@ def _check_origin(spec: JobSpec, origin: str, known: JobSpec | None) -> list[Vio
         Violation(field, repr(mine.model_dump()) if mine else "nothing", f"that of {origin}, {theirs or 'none'}")
         for field, mine, theirs in pairs
         if mine != theirs
+    ]
+
+
+def _check_plan(spec: JobSpec, origin: str, known: Plan | None) -> list[Violation]:
+    """A plan promises numbers, so there is no time beside it, and no number but its own."""
+    if known is None:
+        return [Violation("plan.from", repr(origin), "the id of a job that has succeeded")]
+    found = []
+    if spec.budget.wall_time is not None:
+        allowed = f"nothing: the plan of {origin} promises numbers, not a time"
+        found.append(Violation("budget.wall_time", f"{spec.budget.wall_time:g}", allowed))
+    own = {"epochs": spec.budget.epochs, "evaluations": spec.budget.evaluations, "audit_networks": spec.audit.networks}
+    own |= {"audit_epochs": spec.audit.training.epochs, "delivery_epochs": spec.deliver.training.epochs}
+    return found + [
+        Violation(NUMBERS[name], str(own[name]), f"{theirs}, as job {origin} did it; or leave it out")
+        for name in spec.given_numbers()
+        if (theirs := getattr(known, name)) is not None and theirs != own[name]
     ]
 
 

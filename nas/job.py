@@ -21,8 +21,10 @@ from nas.stages import (
     Stage,
     SupernetStage,
     UnitContext,
+    ahead,
     blamed,
     end_measuring,
+    planned,
     preflight,
     refuse_changed,
     trust_report,
@@ -46,8 +48,10 @@ class JobPlanner:
         return tuple(STAGES)
 
     def plan(self, phase: Phase, view: JobView) -> list[UnitPlan]:
-        """The units of work of a stage."""
-        return STAGES[phase].plan(JobSpec.from_mapping(view.job().spec), view)
+        """The units of work of a stage, with the job's plan as the time that is left makes it."""
+        job, plan = view.job(), ahead(phase, view)
+        spec = planned(JobSpec.from_mapping(job.spec), plan or job.plan)
+        return [unit.model_copy(update={"plan": plan}) for unit in STAGES[phase].plan(spec, view)]
 
 
 def run_unit(context: UnitContext) -> JsonObject:

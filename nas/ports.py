@@ -104,6 +104,9 @@ class Journal(Protocol):
     def event(self, type: str, data: JsonObject) -> None:
         """Append an event."""
 
+    def plan(self, **fields: object) -> None:
+        """Change fields of the job's `Plan`."""
+
     def report(self, report: PreflightReport | TrustReport | Choice | Delivery | SupernetOrigin) -> None:
         """Keep a report with the job."""
 
@@ -178,9 +181,17 @@ class JobView(Protocol):
         """Results of the finished units of a stage, in order of their keys; the newest round only."""
 
     def find_output(
-        self, phase: Phase, *, output_key: str | None = None, job_id: str | None = None
+        self,
+        phase: Phase,
+        *,
+        output_key: str | None = None,
+        last_key: str | None = None,
+        job_id: str | None = None,
     ) -> JsonObject | None:
-        """The newest result of a finished unit of this stage, of any job: by its `output_key`, or by the job's id."""
+        """The newest result of a finished unit of this stage, of any job: by its `output_key`, or by the job's id.
+
+        With `last_key`, that of the last key from `output_key` on.
+        """
 
     def registered(self, plugin: str, config: JsonObject) -> DatasetInfo | None:
         """The data set that is registered with exactly these settings; None where there is none."""

@@ -1,4 +1,4 @@
-"""What a job says of its networks: how far its ranking can be trusted, what it puts first, and against whom that won.
+"""What a job says of its networks: how far its ranking can be trusted, what it puts first; and of what it does.
 
 As the service answers it and the store keeps it: part of the output contract.
 """
@@ -174,3 +174,38 @@ class Contender(Resource):
     value: float | None = Field(description="What it measured there; None where its training failed.")
     mean: float | None = Field(None, description="Expected value with all evidence; None unless it ran the last rung.")
     won: bool = False
+
+
+class Speeds(Resource):
+    """Seconds that the parts of a job take where it runs, as they were measured; 0 where a part costs nothing."""
+
+    supernet_epoch: float = 0.0
+    evaluation: float = 0.0
+    audit_epoch: float = Field(0.0, description="Of one network over the train split.")
+    audit_network: float = Field(0.0, description="Of one network, whatever its epochs.")
+    delivery_epoch: float = Field(0.0, description="Of the final training, with its share of the contest before it.")
+    delivery: float = Field(0.0, description="Of one delivered network, whatever its epochs: export and checks.")
+
+
+class Plan(Resource):
+    """How much of everything a job does: as planned while it runs, as it was done at its end."""
+
+    promises: Literal["time", "numbers"] = Field(
+        "numbers", description="time: the numbers follow from `budget.wall_time`; numbers: they are those of the spec."
+    )
+    given: tuple[str, ...] = Field((), description="The numbers that the spec gives, which are never exceeded.")
+    epochs: int | None = Field(None, description="Of the supernet.")
+    evaluations: int | None = None
+    audit_networks: int | None = None
+    audit_epochs: int | None = None
+    delivery_epochs: int | None = Field(None, description="Of the final training; its contest is planned by it.")
+    final_epochs: int | None = Field(None, description="Of the final training as it was, by the time left after that.")
+    contenders: int | None = Field(None, description="Networks that contend for each place of the delivery.")
+    seconds: dict[str, float] = Field(default_factory=dict, description="Expected of each stage that is left.")
+    pace: float = Field(1.0, description="What training took, over what preflight measured.")
+    notes: tuple[str, ...] = Field((), description="What was left out or made shorter, and why.")
+    proposals: int | None = Field(None, description="Architectures that the searcher proposed.")
+    audited: tuple[str, ...] = Field((), description="The architectures that the audit measured.")
+    threads: int | None = None
+    precision: Literal["fp32", "bf16"] | None = None
+    fixed: bool = Field(False, description="Whether it is the plan of another job, which is done again as it was.")

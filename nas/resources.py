@@ -8,7 +8,7 @@ from typing import Any, Generic, Literal, TypeVar
 
 from pydantic import Field
 
-from nas.reports import Choice, Contender, Resource, TrustReport
+from nas.reports import Choice, Contender, Plan, Resource, Speeds, TrustReport
 from nas.spec import Budget, Direction, ExportFormat, Level
 
 JsonObject = dict[str, Any]
@@ -243,6 +243,8 @@ class PreflightReport(Resource):
     expected_seconds: float | None = None
     phase_seconds: dict[str, float] = Field(default_factory=dict, description="Expected seconds of each phase.")
     phases: tuple[Phase, ...] = Field((), description="In which the job has something to do; none: not known.")
+    speeds: Speeds | None = Field(None, description="What was measured, where `budget.wall_time` is to be kept.")
+    plan: Plan | None = Field(None, description="What fits into `budget.wall_time`.")
     notes: tuple[str, ...] = ()
 
 
@@ -346,6 +348,7 @@ class Job(Resource):
     started_at: datetime | None = None
     finished_at: datetime | None = None
     preflight: PreflightReport | None = None
+    plan: Plan | None = Field(None, description="How much of everything it does, or did.")
     supernet: SupernetOrigin | None = Field(
         None, description="Where the shared weights come from, once they are there."
     )
@@ -409,10 +412,14 @@ class Unit(Resource):
 
 
 class UnitPlan(Resource):
-    """A unit of work that a stage asks for; `key` is unique in (job, stage)."""
+    """A unit of work that a stage asks for; `key` is unique in (job, stage).
+
+    `plan`: that of the job from this stage on, where it changes; the first unit's counts.
+    """
 
     key: str
     payload: JsonObject = Field(default_factory=dict)
+    plan: Plan | None = None
 
 
 class DatasetInfo(Resource):

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -75,7 +75,8 @@ class Budget(_Part):
     wall_time: Seconds | None = Field(
         None,
         gt=0,
-        description="Seconds of work (10m, 2h ...) after which search and audit end; delivery still runs.",
+        description="The whole time of the job (10m, 2h ...), from its first lease to the delivered model, without "
+        "pauses. Epochs, evaluations, audit and final training follow from it; what is given of these is the most.",
     )
 
 
@@ -155,6 +156,26 @@ class Deliver(_Part):
     formats: tuple[ExportFormat, ...] = Field(("onnx", "torch_export", "pytorch"), description="Export formats.")
 
 
+class PlanSource(_Part):
+    """Whose plan is done again."""
+
+    from_job: str = Field(
+        alias="from", min_length=1, max_length=200, description="A finished job; what it really did is done again."
+    )
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, populate_by_name=True)
+
+
+NUMBERS = {
+    "epochs": "budget.epochs",
+    "evaluations": "budget.evaluations",
+    "audit_networks": "audit.networks",
+    "audit_epochs": "audit.training.epochs",
+    "delivery_epochs": "deliver.training.epochs",
+}
+"""The numbers of a job by what a plan calls them, and where a spec gives them."""
+
+
 def _searcher_for(objectives: Mapping[str, Direction]) -> PluginRef:
     return PluginRef(name="mo_bo" if len(objectives) > 1 else "gp_its")
 
@@ -208,6 +229,11 @@ class JobSpec(_Part):
         description="auto: a supernet that a job before trained from the same settings, data and code is taken over; "
         "never: trained anew. `supernet.from` is not concerned.",
     )
+    plan: PlanSource | None = Field(
+        None,
+        description="Do again what the job `{from: JOB}` really did: its epochs, evaluations, audit and final "
+        "training. With the same seed that gives the same result.",
+    )
     labels: dict[str, str] = Field(default_factory=dict, max_length=64, description="Free labels to find it by.")
 
     @model_validator(mode="after")
@@ -222,13 +248,17 @@ class JobSpec(_Part):
         """The constraints, read."""
         return tuple(parse_constraint(text) for text in self.constraints)
 
+    def given_numbers(self) -> tuple[str, ...]:
+        """Which of `NUMBERS` are given, and not left at their defaults."""
+        return tuple(name for name, field in NUMBERS.items() if _is_set(self, field.split(".")))
+
     def digest(self) -> str:
         """SHA-256 of all but name, labels and budget: what is frozen at admission."""
         return digest_of(self.to_mapping(), without=("name", "labels", "budget"))
 
-    def to_mapping(self) -> dict[str, JsonValue]:
-        """Plain values, as YAML and JSON hold them."""
-        return self.model_dump(mode="json", by_alias=True)
+    def to_mapping(self, *, only_given: bool = False) -> dict[str, JsonValue]:
+        """Plain values, as YAML and JSON hold them; `only_given`: without what was left at its default."""
+        return self.model_dump(mode="json", by_alias=True, exclude_unset=only_given)
 
     @classmethod
     def from_mapping(cls, mapping: Mapping[str, object]) -> JobSpec:
@@ -268,3 +298,9 @@ def digest_of(mapping: Mapping[str, JsonValue], *, without: tuple[str, ...] = ()
     """SHA-256 of a mapping's canonical JSON, less the named keys."""
     kept = {key: value for key, value in mapping.items() if key not in without}
     return hashlib.sha256(json.dumps(kept, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def _is_set(part: object, path: Sequence[str]) -> bool:
+    if path[0] not in getattr(part, "model_fields_set", ()):
+        return False
+    return len(path) == 1 or _is_set(getattr(part, path[0]), path[1:])

@@ -9,6 +9,7 @@ import errno
 import json
 import os
 from collections.abc import Iterable
+from copy import copy
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -134,6 +135,14 @@ class Workbench:
             to_device(loaded, self.device).eval()
             self._supernet = loaded
         return self._supernet
+
+    def untrained(self) -> Workbench:
+        """This bench with the supernet as it is before its training: to see how long those take that read it."""
+        other = copy(self)
+        made = self.space.supernet(seed=self.spec.seed)
+        to_device(made, self.device).eval()
+        other._supernet = made
+        return other
 
     def costs(self, metrics: Iterable[str]) -> dict[str, Cost]:
         """The costs of these names: the spec's own, those that the evaluator knows, and the plug-ins.

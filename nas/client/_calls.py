@@ -68,7 +68,9 @@ class Call(Generic[T]):
 
 
 def spec_mapping(spec: Spec) -> JsonObject:
-    """A job spec as plain values, from a spec, a mapping, or the path of a YAML file.
+    """A job spec as plain values, from a spec, a mapping, or the path of a YAML file; what is given alone.
+
+    The numbers that a spec gives bound a job that promises time, and its defaults do not.
 
     Relative paths in it begin in the current folder.
 

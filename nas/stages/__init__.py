@@ -5,6 +5,7 @@ from nas.stages._audit import AuditStage
 from nas.stages._context import Stage, UnitContext
 from nas.stages._deliver import DeliverStage
 from nas.stages._inputs import refuse_changed
+from nas.stages._planned import ahead, planned
 from nas.stages._preflight import PreflightStage, preflight
 from nas.stages._score import ScoreStage
 from nas.stages._search import SearchStage
@@ -22,8 +23,10 @@ __all__ = [
     "Stage",
     "SupernetStage",
     "UnitContext",
+    "ahead",
     "blamed",
     "end_measuring",
+    "planned",
     "preflight",
     "refuse_changed",
     "trust_report",

@@ -52,7 +52,7 @@ def _settings(context: UnitContext) -> EvaluationContext:
     is_waiting = _is_waiting(context)
     return EvaluationContext(
         seed=context.spec.seed,
-        should_stop=lambda: context.must_leave() or (is_waiting and (context.must_end() or context.out_of_time())),
+        should_stop=lambda: context.must_leave() or (is_waiting and (context.must_end() or _is_too_late(context))),
         checkpoints=context.checkpoints,
         exchange=context.exchange,
     )
@@ -62,6 +62,18 @@ def _is_waiting(context: UnitContext) -> bool:
     """Whether others measure the networks, so that all of them may be asked for at once."""
     ref = context.spec.audit.evaluator
     return ref is not None and waits(ref)
+
+
+def _is_too_late(context: UnitContext) -> bool:
+    """Whether one more network does not fit into the audit's time: of all that is planned, these are dropped first."""
+    _, _, each = context.view.tally(audit_level(context.spec))
+    return context.time_left(Phase.AUDIT) <= (0.0 if _is_waiting(context) else each)
+
+
+def _is_left_out(context: UnitContext, text: str) -> bool:
+    """Whether the job whose plan is done again did not come to this network."""
+    plan = context.job.plan
+    return plan is not None and plan.fixed and text not in plan.audited
 
 
 class AuditStage:
@@ -91,7 +103,7 @@ class AuditStage:
         evaluator = auditor(context)
         resources = {} if spec.audit.evaluator else {"epochs": spec.audit.training.epochs}
         near, others = _drawn(context)
-        chosen = _part(near, others, context.unit.payload)
+        chosen = [c for c in _part(near, others, context.unit.payload) if not _is_left_out(context, c.text)]
         unranked = _unranked(context, chosen)
         context.journal.propose(
             [
@@ -113,13 +125,17 @@ class AuditStage:
         for start in range(0, len(pending), at_once):
             if context.must_leave():
                 raise context.leave()
-            if context.control() is Control.STOP or context.out_of_time():
+            if context.control() is Control.STOP or _is_too_late(context):
                 break
             self._audit(context, evaluator, pending[start : start + at_once])
         if context.must_leave():
             raise context.leave()
         audited_so_far = context.view.tally(level).finished
-        if self._is_to_report(context, [*near, *others]):
+        measured = [e.proposal.text for e in context.view.settled(level) if e.proposal.reason == AUDITED]
+        context.journal.plan(
+            audit_networks=spec.audit.networks, audit_epochs=spec.audit.training.epochs, audited=measured
+        )
+        if self._is_to_report(context, [c for c in (*near, *others) if not _is_left_out(context, c.text)]):
             found = checked(context.view, spec)
             context.journal.report(found.report)
             tell_choice(context, found)
@@ -141,7 +157,7 @@ class AuditStage:
         """
         level, last = audit_level(context.spec), context.journal.job().trust
         tally = context.view.tally(level)
-        if context.must_end() or context.out_of_time() or last is None or tally.finished >= _GROWTH * last.audited:
+        if context.must_end() or _is_too_late(context) or last is None or tally.finished >= _GROWTH * last.audited:
             return True
         if tally.settled < len(chosen):
             return False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,6 +13,8 @@ from typing import TYPE_CHECKING, Protocol
 from nas.ports import Artifacts, Checkpoints, Control, Exchange, JobView, Journal
 from nas.resources import Job, JsonObject, Phase, Unit, UnitPlan
 from nas.spec import JobSpec
+from nas.stages._planned import planned
+from nas.stages._schedule import AIM
 from searchspaces import Cancelled
 
 if TYPE_CHECKING:
@@ -42,7 +45,8 @@ class UnitContext:
 
     @cached_property
     def spec(self) -> JobSpec:
-        return JobSpec.from_mapping(self.job.spec)
+        """The job's spec with the numbers of its plan."""
+        return planned(JobSpec.from_mapping(self.job.spec), self.job.plan)
 
     @property
     def unit(self) -> Unit:
@@ -87,16 +91,33 @@ class UnitContext:
         """The error that gives the unit back to the store; its checkpoints and pending evaluations stay."""
         return Cancelled(f"unit {self.unit.unit_id} was asked to end before it was done.")
 
-    def out_of_time(self, *, reserve: float = 0.0) -> bool:
-        """Whether the job's wall-time budget, less `reserve` seconds, is spent. Other workers spend it too."""
+    def time_left(self, phase: Phase) -> float:
+        """Seconds until a phase has to be over, so that those after it keep theirs; infinite without a time.
+
+        The search may take half of the audit's, of which networks are dropped first.
+        """
         job = self.journal.job()
-        limit = job.budget.wall_time
-        return limit is not None and job.spent.wall_seconds >= limit - min(reserve, limit / 4)
+        limit, plan = job.budget.wall_time, job.plan
+        if limit is None or (plan is not None and plan.fixed):
+            return math.inf
+        if plan is None or plan.promises != "time":
+            return limit - self.journal.elapsed()
+        later = list(Phase)[list(Phase).index(phase) + 1 :]
+        kept = sum(plan.seconds.get(each, 0.0) for each in later)
+        if phase is Phase.SEARCH:
+            kept -= plan.seconds.get(Phase.AUDIT, 0.0) / 2
+        return AIM * limit - kept - self.journal.elapsed()
+
+    def out_of_time(self, phase: Phase) -> bool:
+        """Whether a phase has to end now."""
+        return self.time_left(phase) <= 0
 
     def expected_seconds(self, phase: Phase) -> float:
         """Expected seconds of a phase, as preflight saw them."""
-        report = self.journal.job().preflight
-        return report.phase_seconds.get(phase, 0.0) if report else 0.0
+        job = self.journal.job()
+        if job.plan is not None and job.plan.promises == "time" and phase in job.plan.seconds:
+            return job.plan.seconds[phase]
+        return job.preflight.phase_seconds.get(phase, 0.0) if job.preflight else 0.0
 
     def seconds_after(self, phase: Phase) -> float:
         """Expected seconds of the phases after this one, as preflight saw them."""

@@ -19,6 +19,7 @@ from nas.stages._contending import DeliveryTeller, Outcome, contend
 from nas.stages._contest import rungs_of
 from nas.stages._context import UnitContext
 from nas.stages._dear_costs import of_file
+from nas.stages._pacing import fix_final_training
 from nas.streams import stream_seed
 from searchspaces import Architecture
 
@@ -58,6 +59,8 @@ class DeliverStage:
         teller = DeliveryTeller(context, passes + epochs)
         if contenders:
             outcome = contend(context, contenders, teller)
+            fix_final_training(context, outcome.winner)
+            teller.total = passes + context.spec.deliver.training.epochs
             delivery = deliver(context, outcome.winner, weights, formats, teller, why=_why(context, outcome))
         else:
             delivery = deliver(context, space.parse(payload["text"]), weights, formats, teller)

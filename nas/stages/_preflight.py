@@ -8,13 +8,16 @@ from typing import TYPE_CHECKING
 from nas.admission import can_train
 from nas.evaluators import needs_supernet, waits
 from nas.ports import JobView
+from nas.reports import Plan
 from nas.resources import JsonObject, Phase, PreflightReport, UnitPlan
 from nas.searchers import within_notes
 from nas.spec import JobSpec
 from nas.stages._apart import Examined, examine_apart
 from nas.stages._dear_costs import Measured, expected_seconds, measure_some, notes_of
 from nas.stages._inputs import INPUTS, audit_gaps, refuse_replaced
+from nas.stages._planned import plan_at_preflight, promises, with_numbers
 from nas.stages._refusals import refuse_unfit, refuse_unmet
+from nas.stages._speeds import measure_speeds
 from nas.stages._strangers import refuse_broken
 from nas.stages._survey import Survey
 from nas.stages._timing import passes_per_step, phase_seconds, steps_per_epoch, time_paths, time_scoring
@@ -23,8 +26,6 @@ from nas.stages._trust import audits
 if TYPE_CHECKING:
     from nas.stages._context import UnitContext
     from nas.workbench import Workbench
-
-_TRAINING_SHARE = 0.5
 
 
 class PreflightStage:
@@ -41,20 +42,29 @@ class PreflightStage:
             audits_total=context.spec.audit.networks if audits(context.spec) else 0,
             deliveries_total=context.spec.deliver.networks if can_train(context.spec) else 0,
         )
-        report, result = _examined(context)
+        job = context.journal.job()
+        repeats = job.plan is not None and job.plan.fixed
+        spec = context.spec if repeats else context.spec.model_copy(update={"budget": job.budget})
+        report, result = _examined(context, spec)
         refuse_replaced(context, result[INPUTS])
+        plan = (job.plan or Plan()).model_copy(update={} if repeats else {"promises": promises(spec, job.budget)})
+        report = within_time(report, spec, plan, elapsed=context.journal.elapsed())
         context.journal.report(report)
         refuse_unmet(report.unmet)
-        context.journal.progress(fraction=1.0, seconds_left=report.expected_seconds, epochs_total=result["epochs"])
-        return result
+        threads = plan.threads if repeats else report.threads
+        known = report.plan or (plan if repeats else with_numbers(plan, spec))
+        context.journal.plan(**{**known.model_dump(mode="json"), "threads": threads})
+        epochs = known.epochs if report.plan and known.epochs else result["epochs"]
+        context.journal.progress(fraction=1.0, seconds_left=report.expected_seconds, epochs_total=epochs)
+        return {**result, "threads": threads}
 
 
-def _examined(context: UnitContext) -> Examined:
+def _examined(context: UnitContext, spec: JobSpec) -> Examined:
     """The examination, in a process of its own where the worker sets limits to it."""
     if context.limits is None:
-        return examine(context.spec, bench=context.bench)
+        return examine(spec, bench=context.bench)
     found = examine_apart(
-        context.spec,
+        spec,
         device=context.device,
         threads=context.max_threads,
         limits=context.limits,
@@ -77,7 +87,7 @@ def examine(spec: JobSpec, *, bench: Workbench) -> Examined:
     inputs = refuse_unfit(spec, bench)
     refuse_broken(spec, bench)
     measured = measure_some(spec, bench)
-    report = preflight(spec, bench=bench, measured=measured)
+    report = _reported(spec, bench, measured)
     steps = report.train_steps
     epochs = steps // steps_per_epoch(spec, len(bench.dataset.train)) if steps else 0
     kept = {metric: found.to_json() for metric, found in measured.items()}
@@ -102,6 +112,31 @@ def preflight(
 
     bench = bench or Workbench(spec)
     measured = measure_some(spec, bench) if measured is None else measured
+    plan = Plan(promises=promises(spec, spec.budget), given=spec.given_numbers())
+    return within_time(_reported(spec, bench, measured), spec, plan, elapsed=0.0)
+
+
+def within_time(report: PreflightReport, spec: JobSpec, plan: Plan, *, elapsed: float) -> PreflightReport:
+    """The report with what fits into the time that a job promises; as it is where it promises none."""
+    if plan.promises != "time" or report.speeds is None:
+        return report
+    pool, size = report.phase_seconds[Phase.SCORE], report.space_size
+    plan, notes = plan_at_preflight(spec, plan, report.speeds, space_size=size, elapsed=elapsed + pool)
+    seconds = {Phase.SCORE.value: pool, **plan.seconds}
+    steps = report.train_steps and report.train_steps // spec.budget.epochs * (plan.epochs or 0)
+    return report.model_copy(
+        update={
+            "train_steps": steps,
+            "expected_seconds": None if waits(spec.evaluator) else sum(seconds.values()),
+            "phase_seconds": seconds,
+            "plan": plan,
+            "notes": (*report.notes, *notes),
+        }
+    )
+
+
+def _reported(spec: JobSpec, bench: Workbench, measured: Mapping[str, Measured]) -> PreflightReport:
+    """What is measured, without what fits into a time."""
     survey, size = Survey.of(spec, bench), bench.space.size()
     notes = [*survey.why(), *notes_of(spec, bench, measured)]
     if size < spec.budget.evaluations:
@@ -153,17 +188,15 @@ def _with_training(report: PreflightReport, spec: JobSpec, bench: Workbench, pri
     per_epoch = steps_per_epoch(spec, len(bench.dataset.train))
     if timing.at_once < min(spec.supernet.batch_size, len(bench.dataset.train)):
         notes.append(f"memory is short: batches run in parts of at most {timing.at_once} samples")
-    epochs, limit = spec.budget.epochs, spec.budget.wall_time
-    epoch_seconds = timing.pass_seconds * passes * per_epoch
-    shared = needs_supernet(spec.evaluator)
-    if shared and limit and epoch_seconds * epochs > _TRAINING_SHARE * limit:
-        epochs = max(1, min(epochs, int(_TRAINING_SHARE * limit / epoch_seconds)))
-        notes.append(f"budget.wall_time leaves half its time, {epochs} of {spec.budget.epochs} epochs, for training")
+    epochs, shared = spec.budget.epochs, needs_supernet(spec.evaluator)
     scoring = time_scoring(spec, bench)
     notes += scoring.undefined
     seconds = phase_seconds(spec, bench, timing.pass_seconds, scoring.seconds, epochs=epochs, passes=passes)
     seconds[Phase.SEARCH] += pricing
+    around = seconds[Phase.SEARCH] / spec.budget.evaluations
+    is_timed = promises(spec, spec.budget) == "time"
     known = {
+        "speeds": measure_speeds(spec, bench, threads=timing.threads, expected=around) if is_timed else None,
         "largest_path_bytes": timing.largest_path_bytes,
         "threads": timing.threads,
         "train_steps": epochs * per_epoch if shared else None,

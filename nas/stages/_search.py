@@ -13,7 +13,7 @@ from nas.history import History
 from nas.pareto import Hypervolume, hypervolume_reference
 from nas.ports import Control, JobView
 from nas.quantities import counted
-from nas.resources import AUDITED, Evaluation, EvaluationState, Fidelity, JsonObject, Phase, Settlement, UnitPlan
+from nas.resources import AUDITED, Evaluation, EvaluationState, Fidelity, Job, JsonObject, Phase, Settlement, UnitPlan
 from nas.searchers import make_searcher, within
 from nas.spec import JobSpec
 from nas.stages._choice import tell_choice
@@ -47,6 +47,7 @@ class SearchStage:
             reason = search.turn() or search.why_ended()
         context.journal.event("log", {"level": "info", "message": f"search ended: {reason}"})
         measure_front(context, search.measuring.pricing)
+        context.journal.plan(evaluations=search.most(context.journal.job()), proposals=search.history.num_proposals)
         if not context.journal.front_size():
             raise InfeasibleSpace(f"no architecture was found that could be measured and is feasible: {reason}.")
         has_audits = bool(context.view.results(Phase.AUDIT))  # of an earlier round, before the budget was raised
@@ -95,21 +96,38 @@ class Search:
         if self.context.must_leave():
             raise self.context.leave()
         job = self.context.journal.job()
-        if self.num_evaluated >= job.budget.evaluations:
-            return f"budget.evaluations ({job.budget.evaluations}) spent"
+        if self.num_evaluated >= self.most(job):
+            planned = job.plan is not None and job.plan.promises == "time"
+            what = "evaluations that fit into budget.wall_time" if planned else "budget.evaluations"
+            return f"{what} ({self.most(job)}) spent"
+        if job.plan and job.plan.fixed and not self.is_raised(job) and self.history.num_proposals >= self.repeated(job):
+            return f"all that job {self.context.job.spec['plan']['from']} proposed is proposed"
         may_end = self.num_evaluated > 0 or waits(self.context.spec.evaluator)  # others may never measure a first one
         if may_end and self.context.control() is Control.STOP:
             return "stopped by user"
-        if may_end and self.context.out_of_time(reserve=self.context.expected_seconds(Phase.AUDIT)):
-            return f"budget.wall_time ({job.budget.wall_time:g} s) spent"
+        if may_end and self.context.out_of_time(Phase.SEARCH):
+            return f"budget.wall_time ({job.budget.wall_time:g} s) spent as far as the search may"
         if self.num_infeasible > _INFEASIBLE_PER_EVALUATION * max(20, self.num_evaluated):
             return f"{self.num_infeasible} proposals were infeasible; loosen the constraints"
         return self.feasibility.why_hopeless(self.context.spec.bounds(), job.budget.evaluations)
 
+    def most(self, job: Job) -> int:
+        """How many architectures are evaluated at most."""
+        plan = job.plan
+        follows = plan is not None and (plan.promises == "time" or (plan.fixed and not self.is_raised(job)))
+        return plan.evaluations if plan and follows and plan.evaluations is not None else job.budget.evaluations
+
+    def is_raised(self, job: Job) -> bool:
+        """Whether the user asked for more after the job was submitted."""
+        return job.budget.evaluations > int(job.spec["budget"]["evaluations"])
+
+    def repeated(self, job: Job) -> float:
+        """How many proposals the job made whose plan is done again."""
+        return math.inf if job.plan is None or job.plan.proposals is None else job.plan.proposals
+
     def turn(self) -> str | None:
         """Propose, evaluate and settle one batch; a reason when the searcher has nothing left."""
-        budget = self.context.journal.job().budget.evaluations
-        wanted = min(self.context.spec.batch, budget - self.num_evaluated)
+        wanted = min(self.context.spec.batch, self.most(self.context.journal.job()) - self.num_evaluated)
         rng = stream(self.context.spec.seed, "searcher", self.history.num_proposals)
         proposals = [
             proposal.model_copy(update={"fidelity": self.meant(proposal.fidelity)})
@@ -158,7 +176,7 @@ class Search:
     def must_stop(self) -> bool:
         """Whether the evaluator is to begin no more: the unit must leave, or others are not waited for any longer."""
         if waits(self.context.spec.evaluator):
-            return self.context.must_end() or self.context.out_of_time()
+            return self.context.must_end() or self.context.out_of_time(Phase.SEARCH)
         return self.context.must_leave()
 
     # --- keeping up --------------------------------------------------------------------------------------------------
@@ -182,7 +200,7 @@ class Search:
 
     def tell(self) -> None:
         """Progress and events of the batch."""
-        total, front_size = self.context.journal.job().budget.evaluations, self.context.journal.front_size()
+        total, front_size = self.most(self.context.journal.job()), self.context.journal.front_size()
         left = max(0, total - self.num_evaluated) * self.seconds_each
         volume, reference = self.hypervolume()
         self.context.journal.progress(

@@ -12,13 +12,16 @@ from nas.resources import JsonObject, Phase, SupernetOrigin, UnitPlan
 from nas.spec import JobSpec
 from nas.stages._context import UnitContext
 from nas.stages._keys import SupernetKey, output_key
+from nas.stages._pacing import Pace
 from nas.streams import stream_seed
 from searchspaces import NotFound
 
 if TYPE_CHECKING:
-    from nas.training import EpochReport
+    from nas.training import EpochReport, TrainingSummary
+    from searchspaces import Supernet
 
 _FILE = "supernet.safetensors"
+_NAME = "supernet"
 _BEGUN = "begun"  # the checkpoint that says what the training was begun with
 
 
@@ -29,8 +32,15 @@ class SupernetStage:
         return [UnitPlan(key="supernet")] if needs_supernet(spec.evaluator) else []
 
     def run(self, context: UnitContext) -> JsonObject:
-        spec = context.spec
-        epochs = int(context.view.results(Phase.PREFLIGHT)[-1]["epochs"])
+        result = self._run(context)
+        context.journal.plan(epochs=result["epochs"], precision=context.bench.precision)
+        return result
+
+    def _run(self, context: UnitContext) -> JsonObject:
+        spec, plan = context.spec, context.job.plan
+        promises_time = plan is not None and plan.promises == "time"
+        follows = promises_time or (plan is not None and plan.fixed and plan.epochs)
+        epochs = spec.budget.epochs if follows else int(context.view.results(Phase.PREFLIGHT)[-1]["epochs"])
         if spec.supernet.from_job:
             known = context.view.find_output(Phase.SUPERNET, job_id=spec.supernet.from_job)
             if known is None:
@@ -38,7 +48,8 @@ class SupernetStage:
             return self._reuse(context, known)
         key = _agreed(context, output_key(spec, context.bench, epochs))
         may_reuse = spec.reuse == "auto" and not key.changed
-        known = context.view.find_output(Phase.SUPERNET, output_key=key.text) if may_reuse else None
+        last = key.longest if promises_time else key.text  # a job that promises time takes any that is as long
+        known = context.view.find_output(Phase.SUPERNET, output_key=key.text, last_key=last) if may_reuse else None
         return self._reuse(context, known) if known else self._train(context, epochs, key)
 
     def _reuse(self, context: UnitContext, known: JsonObject) -> JsonObject:
@@ -64,29 +75,10 @@ class SupernetStage:
     def _train(self, context: UnitContext, epochs: int, key: SupernetKey) -> JsonObject:
         import torch
 
-        from nas.recipes import REGISTRY as RECIPES
-        from nas.training import Setting, code_version, train_supernet
+        from nas.training import code_version
         from nas.workbench import save_supernet
 
-        spec, bench = context.spec, context.bench
-        setting = Setting.of(bench.measurable, bench.dataset, spec.supernet, num_epochs=epochs, seed=spec.seed)
-        recipe = RECIPES[spec.supernet.recipe.name](spec.supernet.recipe.config, setting)
-        supernet = recipe.prepare(bench.measurable.supernet(seed=stream_seed(spec.seed, "supernet") % 2**32))
-        summary = train_supernet(
-            supernet,
-            recipe,
-            bench.dataset,
-            bench.task,
-            spec.supernet,
-            num_epochs=epochs,
-            seed=spec.seed,
-            device=bench.device,
-            precision=bench.precision,
-            checkpoints=context.checkpoints,
-            should_stop=context.must_end,
-            on_step=_StepTeller(context, epochs * setting.num_steps_per_epoch),
-            on_epoch=lambda report: _tell(context, report),
-        )
+        supernet, summary, key = _trained(context, epochs, key)
         if not summary.finished and context.control() is not Control.STOP:
             raise context.leave()
         for note in summary.notes:
@@ -118,12 +110,48 @@ class SupernetStage:
         }
 
 
+def _trained(context: UnitContext, epochs: int, key: SupernetKey) -> tuple[Supernet, TrainingSummary, SupernetKey]:
+    """A supernet after its training, and its key; begun once more where it takes another time than was planned."""
+    from nas.recipes import REGISTRY as RECIPES
+    from nas.training import Setting, train_supernet
+
+    spec, bench = context.spec, context.bench
+    is_open = context.checkpoints.load(_NAME) is None  # a training that is taken up again keeps its length
+    while True:
+        setting = Setting.of(bench.space, bench.dataset, spec.supernet, num_epochs=epochs, seed=spec.seed)
+        recipe = RECIPES[spec.supernet.recipe.name](spec.supernet.recipe.config, setting)
+        supernet = recipe.prepare(bench.space.supernet(seed=stream_seed(spec.seed, "supernet") % 2**32))
+        pace = Pace(context, setting.num_steps_per_epoch, is_open=is_open)
+        summary = train_supernet(
+            supernet,
+            recipe,
+            bench.dataset,
+            bench.task,
+            spec.supernet,
+            num_epochs=epochs,
+            seed=spec.seed,
+            device=bench.device,
+            precision=bench.precision,
+            checkpoints=context.checkpoints,
+            checkpoint_name=_NAME,
+            should_stop=pace,
+            on_step=_StepTeller(context, epochs * setting.num_steps_per_epoch),
+            on_epoch=lambda report: _tell(context, report),
+        )
+        if pace.epochs is None:
+            break
+        context.checkpoints.drop(_NAME)
+        epochs, is_open = pace.epochs, False
+        key = key._replace(epochs=epochs)
+    return supernet, summary, key
+
+
 def _agreed(context: UnitContext, key: SupernetKey) -> SupernetKey:
     """The key, with what was changed since an attempt before began the training, or since this worker loaded it."""
     begun = context.checkpoints.load(_BEGUN)
     if begun is None:
-        context.checkpoints.save(_BEGUN, {}, {"output_key": key.text})
-    elif begun.meta["output_key"] != key.text:
+        context.checkpoints.save(_BEGUN, {}, {"family": key.family})
+    elif begun.meta["family"] != key.family:
         key = key._replace(changed=(*key.changed, "what the training was begun with"))
     if key.changed:
         named = ", ".join(key.changed[:3]) + (" and others" if len(key.changed) > 3 else "")

@@ -82,8 +82,8 @@ def test_preflight_expects_a_step_to_take_as_long_as_its_passes(monkeypatch: pyt
     timing = Timing(pass_seconds=0.01, threads=1, largest_path_bytes=1, at_once=64)
     monkeypatch.setattr(_preflight, "time_paths", lambda spec, bench: timing)
 
-    def seconds(recipe: str, **budget: float) -> tuple[float, int]:
-        spec = {"dataset": "digits", "supernet": {"recipe": recipe}, "budget": {"epochs": 8, **budget}}
+    def seconds(recipe: str) -> tuple[float, int]:
+        spec = {"dataset": "digits", "supernet": {"recipe": recipe}, "budget": {"epochs": 8}}
         job = JobSpec.from_mapping(spec)
         report = _preflight.preflight(job, bench=Workbench(job))
         return report.phase_seconds["SUPERNET"], report.train_steps or 0
@@ -91,6 +91,3 @@ def test_preflight_expects_a_step_to_take_as_long_as_its_passes(monkeypatch: pyt
     (one, steps), (five, same), (ten, _) = (seconds(recipe) for recipe in ("spos", "fairnas", "sumnas"))
     assert (five, ten) == (pytest.approx(5 * one), pytest.approx(10 * one))
     assert same == steps
-    limit = 3 * one  # of which half is for training: enough for all eight epochs of one path, for two of five
-    assert seconds("spos", wall_time=limit)[1] == steps
-    assert seconds("fairnas", wall_time=limit)[1] == 2 * steps // 8

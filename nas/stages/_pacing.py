@@ -1,0 +1,122 @@
+"""How long the trainings are that no plan can shorten once they run: their rates fall over their whole length.
+
+Whether the supernet's training takes as long as preflight measured is seen in its first part; if not, it is begun once
+more with another length. The final training gets what time is left when it begins.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from nas.resources import Phase
+from nas.spec import JobSpec
+from nas.stages._planned import in_words, limits_of, paced, with_amounts, with_final_epochs
+from nas.stages._schedule import AIM, fitting
+
+if TYPE_CHECKING:
+    from nas.stages._context import UnitContext
+    from searchspaces import Architecture
+
+_WINDOW = 0.05  # of the job's time, after which the pace is known
+_LEAST_SECONDS, _LEAST_STEPS = 2.0, 10
+_WARM = 3
+_TOLERATED = 0.12
+_WORTH = 0.1  # a change of the length by less is not worth beginning once more
+_FINAL = "final"  # the checkpoint that says how long the final training is
+
+
+class Pace:
+    """Asked before every step whether to stop: the unit has to end, or another length is wanted."""
+
+    def __init__(self, context: UnitContext, steps_per_epoch: int, *, is_open: bool) -> None:
+        self._context, self._steps_per_epoch = context, steps_per_epoch
+        self._is_open = is_open and self._expected > 0
+        self._steps, self._began = 0, 0.0
+        self.epochs: int | None = None
+
+    @property
+    def _expected(self) -> float:
+        """Seconds of an epoch as they were planned; 0 where the length does not follow from the time."""
+        job = self._context.job
+        if job.plan is None or job.plan.promises != "time" or job.preflight is None or job.preflight.speeds is None:
+            return 0.0
+        return job.preflight.speeds.supernet_epoch
+
+    def __call__(self) -> bool:
+        if self._context.must_end():
+            return True
+        self._steps += 1
+        if self._steps == _WARM:
+            self._began = time.monotonic()
+        if not self._is_open or self._steps < _LEAST_STEPS:
+            return False
+        passed = time.monotonic() - self._began
+        if passed < max(_LEAST_SECONDS, _WINDOW * (self._context.job.budget.wall_time or 0.0)):
+            return False
+        self._is_open = False
+        self.epochs = self._planned_anew(passed / (self._steps - _WARM) * self._steps_per_epoch / self._expected)
+        return self.epochs is not None
+
+    def _planned_anew(self, pace: float) -> int | None:
+        """Another length where the training takes `pace` times what was measured; None where that is near enough."""
+        job = self._context.journal.job()
+        report, plan, limit = job.preflight, job.plan, job.budget.wall_time
+        if abs(pace - 1) <= _TOLERATED or report is None or report.speeds is None or plan is None or limit is None:
+            return None
+        spec = JobSpec.from_mapping(job.spec)
+        limits = limits_of(spec, job.budget, plan.given, space_size=report.space_size)
+        speeds = paced(report.speeds, pace)
+        amounts = fitting(limits, speeds, AIM * limit - self._context.journal.elapsed())
+        if plan.epochs is None or abs(amounts.epochs - plan.epochs) <= _WORTH * plan.epochs:
+            return None
+        found = with_amounts(plan.model_copy(update={"pace": pace}), amounts, speeds, limits, Phase.SUPERNET)
+        note = f"training takes {pace:.2g} times what preflight measured; planned anew: {in_words(found, spec)}"
+        self._context.journal.plan(**found.model_dump(mode="json", exclude={"notes"}), notes=[*plan.notes, note])
+        return amounts.epochs
+
+
+def fix_final_training(context: UnitContext, winner: Architecture) -> None:
+    """Set how long the final training is, by the time that is left; one that is taken up again keeps its length.
+
+    Where several networks are delivered, all are trained as long as was planned for them together.
+    """
+    plan, asked = context.journal.job().plan, context.spec.deliver.training.epochs
+    if plan is None:
+        return
+    kept = context.checkpoints.load(_FINAL)
+    if kept is not None:
+        epochs = int(kept.meta["epochs"])
+    elif plan.fixed:
+        epochs = plan.final_epochs or asked
+    else:
+        epochs = asked if context.spec.deliver.networks > 1 else _affordable(context, winner) or asked
+    context.checkpoints.save(_FINAL, {}, {"epochs": epochs})
+    context.spec = with_final_epochs(context.spec, epochs)
+    late = f"late before the final training, so budget.wall_time leaves {epochs} of {asked} epochs for it"
+    notes = plan.notes if epochs >= asked or plan.fixed else (*plan.notes, late)
+    context.journal.plan(
+        final_epochs=epochs,
+        delivery_epochs=asked,
+        contenders=context.spec.deliver.contenders,
+        precision=context.bench.precision,
+        notes=list(notes),
+    )
+
+
+def _affordable(context: UnitContext, winner: Architecture) -> int | None:
+    """The epochs of the final training for which there is time, as long as the contest's last rung took for each."""
+    job, data = context.journal.job(), context.bench.dataset
+    report, plan, limit = job.preflight, job.plan, job.budget.wall_time
+    if plan is None or plan.promises != "time" or report is None or report.speeds is None or limit is None:
+        return None
+    rungs = [e for e in context.journal.settled("contender") if e.proposal.digest == winner.digest and e.seconds]
+    speeds = paced(report.speeds, plan.pace)
+    epoch = speeds.delivery_epoch
+    if rungs:
+        last = max(rungs, key=lambda e: e.proposal.fidelity.resources["epochs"])
+        each = (last.seconds or 0.0) / last.proposal.fidelity.resources["epochs"]
+        epoch = each * (len(data.train) + len(data.valid)) / len(data.train)
+    limits = limits_of(JobSpec.from_mapping(job.spec), job.budget, plan.given, space_size=report.space_size)
+    left = AIM * limit - context.journal.elapsed() - speeds.delivery
+    return limits.delivery_epochs.affordable(left, epoch)
