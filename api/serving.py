@@ -17,7 +17,7 @@ from types import FrameType
 from typing import TYPE_CHECKING
 
 from db import Store
-from searchspaces import NotFound, ServiceError
+from searchspaces import BrokenPlugin, NotFound, ServiceError
 
 if TYPE_CHECKING:
     import uvicorn
@@ -208,6 +208,7 @@ def _prepared(settings: Settings) -> Iterator[tuple[uvicorn.Server, socket.socke
         workers = Workers(settings)
         workers.start()
         try:
+            threading.Thread(target=_load_plugins, name="plug-ins", daemon=True).start()
             app = application(store, settings)
             config = uvicorn.Config(
                 app,
@@ -225,6 +226,18 @@ def _prepared(settings: Settings) -> Iterator[tuple[uvicorn.Server, socket.socke
             store.close()
     finally:
         bound.close()
+
+
+def _load_plugins() -> None:
+    """Have every plug-in loaded before somebody waits for it: the files of many import torch, which takes seconds."""
+    from nas.plugins import KINDS, registry
+
+    for kind in KINDS:
+        for name in registry(kind):
+            try:
+                registry(kind)[name]
+            except BrokenPlugin as error:  # said where it is listed or used
+                log.info("%s", error)
 
 
 def _end_together(server: uvicorn.Server, streams: EventStreams, workers: Workers, ending: threading.Event) -> None:

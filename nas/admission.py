@@ -8,7 +8,7 @@ from typing import Any
 from nas._bounds import unreachable_bounds
 from nas._places import with_places
 from nas.evaluators import epochs_of, knows_lengths, level_of, metrics_of, needs_data, needs_supernet
-from nas.paths import unreachable, with_absolute_paths
+from nas.paths import absent, unreachable, with_absolute_paths
 from nas.plugins import KINDS, registry
 from nas.reports import Plan
 from nas.resources import DatasetInfo, Objective
@@ -74,6 +74,9 @@ def admit(
     if not files and not any(violation.field.startswith(("evaluator", "audit")) for violation in found):
         is_wrong = any(violation.field.startswith("space") for violation in found)
         found += _check_metrics(spec, space_is_wrong=is_wrong)
+    if embedded:
+        said = {violation.field.partition(".")[0] for violation in found}
+        found += [violation for violation in absent(spec.to_mapping()) if violation.field.partition(".")[0] not in said]
     if found:
         raise SpecError(found)
     return spec, objectives_of(spec)

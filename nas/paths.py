@@ -45,6 +45,17 @@ def unreachable(mapping: Mapping[str, Any], at: str = "") -> list[Violation]:
     ]
 
 
+def absent(mapping: Mapping[str, Any]) -> list[Violation]:
+    """Every path in a spec at which nothing is."""
+    return [
+        Violation(
+            field, repr(text), f"a file or folder that is there; nothing is at {' or at '.join(map(str, places))}"
+        )
+        for field, text, info in _named(mapping, "")
+        if not any(map(_is_there, places := _places(text, may_lie_in_data=marks_data_path(info))))
+    ]
+
+
 def _named(value: Any, at: str) -> Iterator[tuple[str, str, FieldInfo]]:
     """Every setting that is marked as a path: where it stands, and what it says."""
     items = value.items() if isinstance(value, Mapping) else enumerate(value) if isinstance(value, list | tuple) else ()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import statistics
 import time
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from nas.evaluators import REGISTRY as EVALUATORS
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 _TIMED_PATHS = 8
 _SCORED = 5
 _TIMED_BYTES = 2**30
+_ENOUGH_SECONDS = 5.0
 _THREADS_MUST_GAIN = 1.3
 
 
@@ -117,6 +119,18 @@ class _Held:
         return tensor
 
 
+def _median_seconds(step: Callable[[Architecture], float], paths: Sequence[Architecture]) -> float:
+    """Of a step of one of these paths, each having run once before; where they are slow, of fewer."""
+    times: list[float] = []
+    for _ in ("cold", "warm"):
+        until, times = time.perf_counter() + _ENOUGH_SECONDS, []
+        for path in paths:
+            times.append(step(path))
+            if time.perf_counter() > until:
+                break
+    return statistics.median(times)
+
+
 def _time_steps(spec: JobSpec, bench: Workbench, at_once: int, fits: int) -> Timing:
     """The timing of steps of so many samples, and what a step of the largest path holds of `fits` of them."""
     import torch
@@ -146,7 +160,7 @@ def _time_steps(spec: JobSpec, bench: Workbench, at_once: int, fits: int) -> Tim
     try:
         for threads in sorted({1, all_threads} if bench.device.type == "cpu" else {all_threads}):
             torch.set_num_threads(threads)
-            seconds[threads] = statistics.median([step(path) for path in (*paths, *paths)][len(paths) :])
+            seconds[threads] = _median_seconds(step, paths)
     finally:
         torch.set_num_threads(all_threads)
     best = min(seconds, key=lambda threads: seconds[threads] * (1 if threads == 1 else _THREADS_MUST_GAIN))

@@ -56,7 +56,7 @@ def test_objectives_are_read_where_the_evaluator_measures() -> None:
     assert [objective.key for objective in objectives] == ["loss@supernet", "latency_ms@cost"]
 
 
-def test_a_registered_data_set_is_resolved_and_raw_paths_are_for_embedded_mode() -> None:
+def test_a_registered_data_set_is_resolved_and_raw_paths_are_for_embedded_mode(tmp_path: Path) -> None:
     info = DatasetInfo(name="mine", plugin="npz", config={"path": "/data/mine.npz"})
     spec, _ = admit({"dataset": "mine"}, datasets={"mine": info}, embedded=False)
     assert (spec.dataset.name, spec.dataset.config) == ("npz", {"path": "/data/mine.npz"})
@@ -64,7 +64,9 @@ def test_a_registered_data_set_is_resolved_and_raw_paths_are_for_embedded_mode()
     assert "mine is registered with its settings" in refused(changed, datasets={"mine": info})["dataset.config"]
     raw = {"dataset": {"name": "npz", "config": {"path": "/data/mine.npz"}}}
     assert "dataset.config.path" in refused(raw, embedded=False)
-    assert admit(raw, datasets={})[0].dataset.name == "npz"
+    (tmp_path / "mine.npz").touch()
+    there = {"dataset": {"name": "npz", "config": {"path": str(tmp_path / "mine.npz")}}}
+    assert admit(there, datasets={})[0].dataset.name == "npz"
     split = {"dataset": {"name": "cifar10", "config": {"split_path": "/etc/shadow"}}}
     assert set(refused(split, embedded=False)) == {"dataset.config.split_path"}
     named = {"name": "options", "config": {"decisions": {"file": ["a", "b"], "path": ["1", "2"]}}}

@@ -68,6 +68,7 @@ def test_the_sdk_sends_whole_paths(here: Path) -> None:
 
 
 def test_what_a_request_still_has_relative_is_made_whole_at_admission(here: Path) -> None:
+    (here / "a.npz").touch()
     spec, _ = admit({"dataset": {"name": "npz", "config": {"path": "a.npz"}}}, datasets={})
     assert spec.dataset is not None
     assert spec.dataset.config["path"] == str(here / "a.npz")
@@ -115,3 +116,14 @@ def test_a_path_that_nobody_can_reach_is_refused_with_the_reason(
     monkeypatch.setattr(os, "access", lambda *_: False)
     with pytest.raises(SpecError, match="Permission denied"):
         admit({"dataset": {"name": "image_folder", "config": {"path": str(tmp_path)}}}, datasets={})
+
+
+def test_a_path_at_which_nothing_is_is_refused_at_admission(tmp_path: Path) -> None:
+    missing = {"dataset": {"name": "npz", "config": {"path": str(tmp_path / "none.npz")}}}
+    with pytest.raises(SpecError) as caught:
+        admit(missing, datasets={})
+    (violation,) = caught.value.violations
+    assert violation.field == "dataset.config.path"
+    assert "nothing is at" in violation.allowed
+    (tmp_path / "none.npz").write_bytes(b"what is in it, preflight says")
+    admit(missing, datasets={})
