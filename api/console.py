@@ -104,6 +104,8 @@ def print_job(job: Job, page: str) -> None:
         ("objectives", ", ".join(f"{o.key} {o.direction}" for o in job.objectives)),
         ("space", str(job.spec.get("space", {}).get("name", ""))),
         ("data set", str((job.spec.get("dataset") or {}).get("name", ""))),
+        ("waited", duration(spent.queued_seconds) + " for a worker" if spent.queued_seconds else ""),
+        *(("left out", note) for note in (job.plan.notes if job.plan else ())),
         ("supernet", job.supernet.words if job.supernet else ""),
         ("trust", job.trust.verdict if job.trust else ""),
         ("best", _first(job)),
