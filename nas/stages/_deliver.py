@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -284,9 +285,19 @@ def _pack(
     artifacts: dict[str, str] = {}
     for name in formats:
         meta = {"digest": card["architecture"]["digest"], "format": name, "weights": card["weights"]}
-        file = archive(folder, name)
-        artifacts[name] = context.artifacts.put(file, kind=name, name=file.name, meta=meta).artifact_id
+        called = download_name(context.job.name, meta["digest"], name)
+        artifacts[name] = context.artifacts.put(archive(folder, name), kind=name, name=called, meta=meta).artifact_id
     return artifacts
+
+
+def download_name(job: str, digest: str, format: ExportFormat) -> str:
+    """What a browser saves an archive as: the job's name in letters that every system takes, the network, the format.
+
+    >>> download_name("Pets, small!", "0123456789abcdef", "onnx")
+    'pets-small-01234567-onnx.zip'
+    """
+    plain = re.sub(r"[^a-z0-9]+", "-", job.lower()).strip("-")[:60]
+    return "-".join(filter(None, (plain, digest[:8], format.replace("_", "-")))) + ".zip"
 
 
 def _card(context: UnitContext, delivery: Delivery) -> dict[str, Any]:

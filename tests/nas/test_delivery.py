@@ -19,6 +19,7 @@ from nas.admission import admit
 from nas.datasets import REGISTRY as DATASETS
 from nas.export import run_onnx
 from nas.resources import Evaluation, Job, JobState, Phase
+from nas.stages._deliver import download_name
 from searchspaces import REGISTRY as SPACES
 from tests.journeys.processes import wait_for
 
@@ -164,3 +165,10 @@ def test_a_contest_that_lost_its_worker_goes_on_where_it_was(start: Callable[...
     assert len(found) == 2
     assert found[0] == first
     assert len(job.deliveries) == 1
+
+
+def test_a_download_is_called_by_its_job_network_and_format() -> None:
+    digest = "0123456789abcdef"
+    assert download_name("Pets, small!", digest, "onnx") == "pets-small-01234567-onnx.zip"
+    assert download_name("данные", digest, "torch_export") == "01234567-torch-export.zip"
+    assert len(download_name("x" * 200, digest, "pytorch")) < 100
