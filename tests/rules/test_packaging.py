@@ -19,7 +19,6 @@ from tests.conftest import ROOT
 from tests.rules._sources import PACKAGES, files, imports, name, tree
 
 COMPANIONS = {"pydantic": "pydantic-core"}  # the first pins the second to one version
-HOSTS = frozenset({"IPython"})  # what a notebook runs in: imported only there, where it is by definition
 CONSTRAINTS = ("constraints-cpu.txt", "constraints-cuda.txt")
 
 
@@ -50,7 +49,7 @@ def declared(*extras: str) -> set[str]:
 def undeclared(syntax: ast.AST, distributions: set[str]) -> list[str]:
     """Third-party imports that no distribution of the set provides."""
     known = {top for top, names in providers().items() if names & distributions}
-    ours = {*sys.stdlib_module_names, *PACKAGES, *HOSTS}
+    ours = {*sys.stdlib_module_names, *PACKAGES}
     tops = {(line, what.split(".")[0]) for line, what in imports(syntax)}
     return [f"line {line}: {top}" for line, top in sorted(tops) if top not in ours | known]
 
