@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import socket
 from collections.abc import Callable
 from typing import Any
@@ -140,7 +141,7 @@ def test_every_v1_route_asks_for_a_token(start: Start) -> None:
         for method in operations:
             if path in ("/healthz", "/v1/session"):
                 continue
-            named = path.format(job_id="j", digest="d", name="n", artifact_id="a", export_id="e", evaluation_id="v")
+            named = re.sub(r"\{\w+\}", "x", path)
             answer = service.http.request(method, named)
             assert answer.status_code == 401, f"{method} {path}: {answer.text}"
 

@@ -12,10 +12,11 @@ import torch
 from db import Store
 from nas.resources import JobState
 from nas.spec import JobSpec
-from nas.stages import preflight, refuse_impossible
+from nas.stages import preflight
 from nas.training import num_parts
 from nas.training._data import even_parts, even_slices
 from searchspaces import SpecError
+from tests.nas.impossible import refuse_impossible
 from tests.nas.test_table_jobs import Ran
 
 
