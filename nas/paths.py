@@ -20,8 +20,8 @@ from searchspaces import BrokenPlugin, Violation, marks_data_path, marks_path, w
 
 
 def with_absolute_paths(spec: JobSpec) -> JobSpec:
-    """The spec with every relative path made absolute; `~` is the home folder."""
-    mapping = spec.to_mapping()
+    """The spec with every relative path made absolute; `~` is the home folder. What was not given stays so."""
+    mapping = spec.to_mapping(only_given=True)
     absolute = _walked(mapping)
     return spec if absolute == mapping else JobSpec.from_mapping(absolute)
 

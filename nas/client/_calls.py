@@ -81,7 +81,7 @@ def spec_mapping(spec: Spec) -> JsonObject:
         spec = JobSpec.from_yaml(spec)
     elif not isinstance(spec, JobSpec):
         spec = JobSpec.from_mapping(spec)
-    return with_absolute_paths(spec).to_mapping()
+    return with_absolute_paths(spec).to_mapping(only_given=True)
 
 
 # --- jobs -------------------------------------------------------------------------------------------------------------

@@ -276,11 +276,14 @@ def store(tmp_path: Path) -> Iterator[Store]:
 class Trained:
     """A job that has come past its SUPERNET stage."""
 
-    def __init__(self, store: Store, scratch: Path, **changes: Any) -> None:
+    def __init__(self, store: Store, scratch: Path, *, timed_epochs: int | None = None, **changes: Any) -> None:
         stages = FakePlanner({Phase.PREFLIGHT: ["preflight"], Phase.SUPERNET: ["supernet"], Phase.SEARCH: ["search"]})
         worker_id = store.register_worker("host", 1, "cpu").worker_id
         self.store, self.job_id = store, new_job(store, **{**SPEC, **changes}).job_id
-        claimed(store, worker_id, stages).complete({"epochs": 1})
+        preflight = claimed(store, worker_id, stages)
+        if timed_epochs is not None:  # it promises time, into which so many fit
+            preflight.journal.plan(promises="time", epochs=timed_epochs)
+        preflight.complete({"epochs": 1})
         lease = claimed(store, worker_id, stages)
         assert lease.job_id == self.job_id
         context = UnitContext(
@@ -352,3 +355,17 @@ def test_what_changed_while_it_was_trained_is_taken_over_by_nobody(
     assert "nas/training/_engine.py changed meanwhile" in first.messages()
     monkeypatch.undo()
     assert Trained(store, tmp_path).origin.taken_over is False
+
+
+def test_a_job_that_promises_time_takes_over_what_was_trained_at_least_as_long(store: Store, tmp_path: Path) -> None:
+    shorter, longer = (Trained(store, tmp_path, timed_epochs=epochs) for epochs in (1, 3))
+    assert [ran.origin.taken_over for ran in (shorter, longer)] == [False, False]  # one epoch is not enough for three
+    again = Trained(store, tmp_path, timed_epochs=2)
+    assert (again.origin.job_id, again.origin.taken_over) == (longer.job_id, True)
+    assert again.result["artifact_id"] == longer.result["artifact_id"]
+    plan = store.job(again.job_id).plan
+    assert plan is not None
+    assert plan.epochs == again.origin.epochs == 3  # what it has, and plans on with
+    assert Trained(store, tmp_path).origin.job_id == shorter.job_id  # one that promises its numbers takes those alone
+    other = Trained(store, tmp_path, timed_epochs=2, seed=1)
+    assert not other.origin.taken_over

@@ -1,0 +1,49 @@
+"""A job that is given a time instead of numbers, as a user meets it: real server, real worker, real training."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+
+import pytest
+
+from nas.client import Client
+from nas.resources import JobState
+from tests.journeys.processes import server
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+
+SECONDS = 90.0
+IN_TIME = {
+    "name": "in-time",
+    "space": {"name": "nasbench201", "config": {"channels": 4, "cells_per_stage": 1}},
+    "dataset": "digits",
+    "objectives": {"accuracy": "max", "params": "min"},
+    "supernet": {"recipe": "pada", "batch_size": 128},
+    "budget": {"wall_time": SECONDS},
+    "deliver": {"networks": 1, "formats": ["pytorch", "onnx"]},
+}
+
+
+def test_a_job_with_a_time_ends_with_it_and_delivers(tmp_path: Path) -> None:
+    loads = list[float]()
+    with server(tmp_path) as service, Client(service.url) as client:
+        handle = client.submit(IN_TIME)
+        while not handle.refresh().state.is_terminal:
+            loads.append(os.getloadavg()[0])
+            time.sleep(1)
+        job = handle.job
+    assert job.state is JobState.SUCCEEDED, job.reason
+    plan = job.plan
+    assert plan is not None
+    share = job.spent.wall_seconds / SECONDS
+    # Only the end of the job, its export, cannot be planned shorter when a machine becomes busy after the final
+    # training began. So where others wanted more cores than there are, it may be late by a tenth more.
+    is_busy = max(loads) > (os.cpu_count() or 1)
+    said = f"{share:.3f} of {SECONDS:g} s, load {max(loads):.1f}; {plan.model_dump_json(exclude={'audited'})}"
+    print(said)
+    assert 0.8 <= share <= (1.15 if is_busy else 1.05), said
+    assert (plan.promises, plan.given) == ("time", ())
+    assert len(job.deliveries) == 1
+    assert job.deliveries[0].metrics["test_accuracy"] > 0.5

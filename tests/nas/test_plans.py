@@ -1,0 +1,279 @@
+"""A job's plan in the store: made again before each stage, told where something is left out, done again by others."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+
+from api.serving import _plan_of
+from api.worker import WorkerLoop
+from db import Lease, Store
+from db._models import jobs
+from nas.client._calls import spec_mapping
+from nas.job import JobPlanner, admit
+from nas.reports import Plan, Speeds
+from nas.resources import Candidate, Job, JobState, Phase, PreflightReport
+from nas.spec import JobSpec
+from nas.stages import ahead
+from nas.stages._planned import in_words, plan_at_preflight
+from nas.stages._schedule import AIM
+from searchspaces import SpecError
+from tests.journeys.processes import wait_for
+
+SECONDS = 600.0
+ORDER = list(Phase)
+TIMED: dict[str, Any] = {
+    "space": {"name": "nasbench201", "config": {"channels": 4, "cells_per_stage": 1}},
+    "dataset": "digits",
+    "objectives": {"accuracy": "max", "params": "min"},
+    "budget": {"wall_time": SECONDS},
+}
+SPEEDS = Speeds(
+    supernet_epoch=1.0, evaluation=0.1, audit_epoch=0.4, audit_network=0.2, delivery_epoch=1.5, delivery=8.0
+)
+TABLE: dict[str, Any] = {
+    "evaluator": "table",
+    "searcher": "regularized_evolution",
+    "objectives": {"accuracy": "max", "latency_pixel3": "min"},
+    "constraints": ["latency_pixel3 <= 6"],
+    "budget": {"evaluations": 60},
+}
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    found = Store.open(f"sqlite:///{tmp_path / 'nas.db'}", tmp_path)
+    yield found
+    found.close()
+
+
+# --- planned again ----------------------------------------------------------------------------------------------------
+
+
+class Planned:
+    """A job with a time that has come past its preflight; stages are ended at once, and its clock is set."""
+
+    def __init__(self, store: Store) -> None:
+        self.store, self.worker_id = store, store.register_worker("here", 1, "cpu").worker_id
+        self.job_id = store.create_job(*admit(TIMED, datasets={})).job_id
+        lease, spec = self.claim(Phase.PREFLIGHT), JobSpec.from_mapping(self.job.spec)
+        plan, _ = plan_at_preflight(spec, Plan(promises="time"), SPEEDS, space_size=15_625, elapsed=0.0)
+        lease.journal.report(PreflightReport(space_size=15_625, costs=(), satisfiable=None, speeds=SPEEDS, plan=plan))
+        lease.journal.plan(**plan.model_dump(mode="json"))
+        lease.complete({"epochs": plan.epochs})
+        self.before = plan
+
+    @property
+    def job(self) -> Job:
+        return self.store.job(self.job_id)
+
+    @property
+    def plan(self) -> Plan:
+        assert self.job.plan is not None
+        return self.job.plan
+
+    def claim(self, phase: Phase) -> Lease:
+        lease = self.store.claim(self.worker_id, lease_seconds=60, planner=JobPlanner())
+        assert lease is not None
+        assert lease.unit.stage is phase
+        return lease
+
+    def late_before(self, phase: Phase, seconds: float) -> None:
+        """End the stages before this one in time; then the clock is so many seconds later than was planned."""
+        stages = (Phase.SUPERNET, Phase.SEARCH, Phase.AUDIT, Phase.DELIVER)
+        for each in stages[: stages.index(phase)]:
+            self.set_clock(each, late=-1)
+            self.claim(each).complete({"epochs": self.plan.epochs} if each is Phase.SUPERNET else {})
+        self.set_clock(phase, late=seconds)
+        self.before = self.plan
+
+    def set_clock(self, phase: Phase, *, late: float) -> None:
+        left = sum(seconds for each, seconds in self.plan.seconds.items() if ORDER.index(each) >= ORDER.index(phase))
+        values = {"clock_seconds": AIM * SECONDS - left + late, "clock_since": None}
+        with self.store._database.write() as connection:
+            connection.execute(sa.update(jobs).where(jobs.c.job_id == self.job_id).values(**values))
+
+    def warnings(self) -> list[str]:
+        logged = [event.data for event in self.store.events(self.job_id).items if event.type == "log"]
+        return [str(data["message"]) for data in logged if data["level"] == "warning"]
+
+
+def numbers(plan: Plan, *without: str) -> dict[str, object]:
+    amounts = {"epochs", "evaluations", "audit_networks", "audit_epochs", "delivery_epochs"}
+    return plan.model_dump(include=amounts.difference(without))
+
+
+@pytest.fixture
+def job(store: Store) -> Planned:
+    return Planned(store)
+
+
+@pytest.mark.parametrize("phase", [Phase.SUPERNET, Phase.SEARCH, Phase.AUDIT])
+def test_what_is_late_costs_networks_of_the_audit_first_and_says_so(job: Planned, phase: Phase) -> None:
+    job.late_before(phase, job.plan.seconds[Phase.AUDIT] / 2)
+    job.claim(phase)
+    assert numbers(job.plan, "audit_networks") == numbers(job.before, "audit_networks")
+    was, now = job.before.audit_networks, job.plan.audit_networks
+    assert was is not None
+    assert now is not None
+    assert 0.3 * was < now < 0.7 * was
+    (note,) = job.plan.notes
+    told = f"late before {phase.value}, so budget.wall_time leaves less: networks of the audit from {was} to {now}"
+    assert note == told
+    assert job.warnings() == [told]
+
+
+def test_later_still_the_whole_audit_is_dropped_and_then_the_final_training_shortened(job: Planned) -> None:
+    job.late_before(Phase.SEARCH, job.plan.seconds[Phase.AUDIT] + 60)
+    job.claim(Phase.SEARCH)
+    found, first = job.plan, job.before
+    assert found.audit_networks == 0
+    assert found.epochs == first.epochs  # trained already
+    assert found.delivery_epochs is not None
+    assert first.delivery_epochs is not None
+    assert 0 < found.delivery_epochs < first.delivery_epochs
+    (told,) = job.warnings()
+    assert f"networks of the audit from {first.audit_networks} to 0" in told
+    assert f"epochs of the final training from {first.delivery_epochs} to {found.delivery_epochs}" in told
+
+
+def test_before_the_delivery_only_the_final_training_can_be_shortened(job: Planned) -> None:
+    job.late_before(Phase.DELIVER, 60)
+    found, first = ahead(Phase.DELIVER, job.store.view(job.job_id)), job.before
+    assert found is not None
+    assert numbers(found, "delivery_epochs") == numbers(first, "delivery_epochs")
+    assert found.delivery_epochs is not None
+    assert first.delivery_epochs is not None
+    assert first.delivery_epochs - 60 / SPEEDS.delivery_epoch - 1 <= found.delivery_epochs < first.delivery_epochs
+    shorter, left_out = found.notes
+    assert f"from {first.delivery_epochs} to {found.delivery_epochs}" in shorter
+    number = first.audit_networks
+    assert left_out == f"late, so the audit left out {number} of {number} networks"  # none was settled
+
+
+def test_a_job_in_time_does_what_was_planned_and_warns_of_nothing(job: Planned) -> None:
+    job.late_before(Phase.AUDIT, -1)
+    job.claim(Phase.AUDIT)
+    assert job.warnings() == []
+    assert job.plan.delivery_epochs is not None
+    assert job.before.delivery_epochs is not None
+    assert job.plan.delivery_epochs >= job.before.delivery_epochs
+
+
+def test_given_numbers_are_the_most_and_are_not_raised_by_time_to_spare() -> None:
+    budget = {"wall_time": SECONDS, "epochs": 7, "evaluations": 40}
+    spec = JobSpec.from_mapping({**TIMED, "budget": budget, "deliver": {"training": {"epochs": 20}}})
+    first = Plan(promises="time", given=spec.given_numbers())
+    assert set(first.given) == {"epochs", "evaluations", "delivery_epochs"}
+    found, notes = plan_at_preflight(spec, first, SPEEDS, space_size=15_625, elapsed=0.0)
+    assert (found.epochs, found.evaluations, found.delivery_epochs) == (7, 40, 20)
+    assert found.audit_networks is not None
+    assert found.audit_networks > spec.audit.networks  # not given, so the time goes to it
+    hurried, _ = plan_at_preflight(spec, first, SPEEDS, space_size=15_625, elapsed=SECONDS - 100)
+    assert hurried.epochs is not None
+    assert hurried.epochs <= 7
+    assert hurried.delivery_epochs is not None
+    assert hurried.delivery_epochs < 20
+    assert notes == [f"in 600 s fit {in_words(found, spec)}: about {sum(found.seconds.values()):.0f} s"]
+
+
+def test_a_job_that_its_numbers_end_long_before_its_time_is_told_which_ones() -> None:
+    mapping = {**TIMED, "budget": {"wall_time": SECONDS, "epochs": 7}, "audit": {"networks": 0}}
+    spec = JobSpec.from_mapping({**mapping, "deliver": {"training": {"epochs": 20}}})
+    given = Plan(promises="time", given=spec.given_numbers())
+    quick = SPEEDS.model_copy(update={"evaluation": 0.001})
+    _, (_, note) = plan_at_preflight(spec, given, quick, space_size=15_625, elapsed=0.0)
+    held = "budget.epochs, audit.networks, deliver.training.epochs"
+    assert note == f"the job ends long before its 600 s: {held} leaves no more to do"
+
+
+# --- given ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dataset", ["digits", {"name": "image_folder", "config": {"path": "images"}}])
+def test_what_a_client_sends_gives_no_number_that_its_user_did_not_give(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dataset: object
+) -> None:
+    (tmp_path / "images").mkdir()
+    monkeypatch.chdir(tmp_path)
+    spec = {**TIMED, "dataset": dataset, "budget": {"wall_time": SECONDS, "epochs": 30}, "deliver": {"networks": 2}}
+    sent = spec_mapping(spec)
+    job = store.job(store.create_job(*admit(sent, datasets={})).job_id)
+    assert job.plan is not None
+    assert job.plan.given == ("epochs",)
+
+
+# --- done again -------------------------------------------------------------------------------------------------------
+
+
+def ended(store: Store, folder: Path, spec: dict[str, Any]) -> Job:
+    """A job over a table after its end."""
+    job_id = submitted(store, spec)
+    loop = WorkerLoop(store, folder, lease_seconds=20)
+    thread = threading.Thread(target=loop.run)
+    thread.start()
+    try:
+        wait_for(lambda: store.job(job_id).state.is_terminal, seconds=60, what="the end of the job")
+    finally:
+        loop.stop.set()
+        thread.join(30)
+    job = store.job(job_id)
+    assert job.state is JobState.SUCCEEDED, job.reason
+    return job
+
+
+def submitted(store: Store, spec: dict[str, Any]) -> str:
+    """As the service admits a job; its id."""
+    return store.create_job(*admit(spec, datasets={}, plan_of=partial(_plan_of, store))).job_id
+
+
+def found_by(store: Store, job: Job) -> list[tuple[str, dict[str, float]]]:
+    found: list[Candidate] = list(store.candidates(job.job_id, page_size=1000).items)
+    return [(candidate.text, dict(candidate.values)) for candidate in found]
+
+
+def test_a_plan_of_a_job_that_nobody_knows_or_that_has_not_succeeded_is_refused_with_the_way_out(store: Store) -> None:
+    unfinished = submitted(store, TIMED)
+    for origin in ("job_unknown", unfinished):
+        with pytest.raises(SpecError) as caught:
+            submitted(store, {**TIMED, "budget": {}, "plan": {"from": origin}})
+        (violation,) = caught.value.violations
+        assert (violation.field, violation.value) == ("plan.from", repr(origin))
+        assert violation.allowed == "the id of a job that has succeeded"
+
+
+def test_a_plan_that_is_done_again_gives_the_same_numbers(store: Store, tmp_path: Path, data_folder: Path) -> None:
+    first = ended(store, tmp_path, TABLE)
+    assert first.plan is not None
+    assert (first.plan.evaluations, first.plan.fixed) == (60, False)
+    assert first.plan.proposals is not None
+    assert first.plan.proposals >= 60
+    unbudgeted = {**TABLE, "budget": {}, "plan": {"from": first.job_id}}
+    again = ended(store, tmp_path, unbudgeted)
+    assert again.plan is not None
+    assert again.plan.fixed is True
+    assert again.spent.evaluations == first.spent.evaluations == 60
+    assert again.plan.proposals == first.plan.proposals
+    assert found_by(store, again) == found_by(store, first)
+    for budget, field in (({"wall_time": "5m"}, "budget.wall_time"), ({"evaluations": 61}, "budget.evaluations")):
+        with pytest.raises(SpecError) as caught:
+            submitted(store, {**unbudgeted, "budget": budget})
+        assert [violation.field for violation in caught.value.violations] == [field]
+
+
+def test_a_job_that_was_stopped_early_is_done_again_as_far_as_it_came(
+    store: Store, tmp_path: Path, data_folder: Path
+) -> None:
+    """One that its time ended, of which nobody knows how far it comes."""
+    first = ended(store, tmp_path, {**TABLE, "constraints": [], "budget": {"evaluations": 15_000, "wall_time": 0.4}})
+    done = first.spent.evaluations
+    assert 0 < done < 15_000
+    again = ended(store, tmp_path, {**TABLE, "constraints": [], "budget": {}, "plan": {"from": first.job_id}})
+    assert again.spent.evaluations == done
+    assert found_by(store, again) == found_by(store, first)
