@@ -17,6 +17,7 @@ export class JobHead {
     this.facts = h("p", { class: "fine chips" });
     this.reason = h("div", { class: "reason", hidden: true });
     this.notice = h("div");
+    this.leftOut = h("ul", { class: "notes", "aria-label": "What the time of the job made it leave out", hidden: true });
     this.steps = new Map(PHASES.map((phase) => [phase, step(phase)]));
     this.message = h("p", { class: "fine message" }, "\u00a0");
     this.tiles = new Map(TILES.map((title) => [title, tile(title)]));
@@ -28,6 +29,7 @@ export class JobHead {
       this.facts,
       this.reason,
       this.notice,
+      this.leftOut,
       h("ol", { class: "stepper", "aria-label": "Phases" }, [...this.steps.values()].map(({ element }) => element)),
       this.message,
       h("dl", { class: "tiles" }, [...this.tiles.values()].map(({ element }) => element)),
@@ -75,9 +77,16 @@ export class JobHead {
     this.reason.className = job.state === "FAILED" ? "reason bad" : "reason";
     if (!job.violations.length) say(this.reason, job.reason ?? "");
     else if (!this.reason.firstElementChild) put(this.reason, violationTable(job.violations));
+    this.updateLeftOut(job.plan?.notes ?? []);
     this.updateSteps(job);
     say(this.message, progress.message || "\u00a0");
     this.updateTiles(job, front);
+  }
+
+  updateLeftOut(notes) {
+    if (this.leftOut.children.length === notes.length) return;
+    this.leftOut.hidden = !notes.length;
+    put(this.leftOut, notes.map((note) => h("li", {}, note)));
   }
 
   updateState({ state }) {
@@ -147,7 +156,7 @@ function timeLeft({ state, seconds, at }) {
   return left > 0 ? `about ${format.duration(Math.max(1, left))}` : "longer than expected";
 }
 
-function factsText({ job_id: jobId, objectives, spec, supernet, created_at: created, labels }) {
+function factsText({ job_id: jobId, objectives, spec, spent, supernet, created_at: created, labels }) {
   const name = (part) => (typeof part === "string" ? part : part?.name);
   return [
     objectives.map(({ metric, direction }) => `${format.words(metric)} ${direction}`).join(", "),
@@ -159,6 +168,7 @@ function factsText({ job_id: jobId, objectives, spec, supernet, created_at: crea
     supernet && originText(supernet),
     ...Object.entries(labels ?? {}).map(([key, value]) => `${key}: ${value}`),
     `created ${format.moment(created)}`,
+    spent.queued_seconds >= 1 && `waited ${format.duration(spent.queued_seconds)} for a worker`,
     jobId,
   ]
     .filter(Boolean)

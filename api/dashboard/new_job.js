@@ -11,7 +11,7 @@ const EXAMPLE = {
   dataset: "digits",
   objectives: { accuracy: "max", params: "min" },
   constraints: ["params <= 200k"],
-  budget: { evaluations: 240, epochs: 30, wall_time: "10m" },
+  budget: { wall_time: "10m" },
 };
 
 const POLL_MILLISECONDS = 500;

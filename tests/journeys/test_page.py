@@ -164,6 +164,19 @@ def test_trust_is_worked_out_on_demand_and_the_training_is_drawn_in_three_rows(s
     expect(drawn.locator(".legendtext", has_text="gradient noise from paths")).to_be_visible()
 
 
+def test_the_waiting_time_and_what_the_time_left_out_are_said(service: Running, visit: Visit) -> None:
+    job = service.submit(budget={"wall_time": "10m"})
+    visit.page.wait_for_timeout(1100)
+    lease = service.lease()
+    page = visit.job(job)
+    expect(page.locator(".job-head")).to_contain_text(re.compile(r"waited \d+(\.\d+)? s for a worker"))
+    left_out = page.get_by_label("What the time of the job made it leave out")
+    expect(left_out).to_be_hidden()
+    lease.journal.plan(notes=["late, so the audit left out 3 of 30 networks"])
+    lease.journal.progress(phase=Phase.SEARCH, evaluations_done=1)
+    expect(left_out).to_have_text("late, so the audit left out 3 of 30 networks")
+
+
 def test_an_unknown_job_is_said(service: Running, visit: Visit) -> None:
     visit.page.goto(f"{service.url}/#/jobs/job_nosuch")
     expect(visit.page.locator("main")).to_contain_text("job_nosuch")
