@@ -44,6 +44,8 @@ def refuse_broken(spec: JobSpec, bench: Workbench) -> None:
     Raises:
         SpecError: with a violation for every plug-in that breaks its contract, which names the promise and the line.
     """
+    from nas.training import is_out_of_memory
+
     broken = []
     for kind, field, ref in named(spec):
         if not _is_strange(kind, ref):
@@ -57,6 +59,8 @@ def refuse_broken(spec: JobSpec, bench: Workbench) -> None:
         except NASError:
             raise  # of settings, data, bounds: what it is meant to say
         except Exception as error:  # the edge of what somebody else wrote
+            if is_out_of_memory(error):
+                raise  # the limit of the process that measures is no promise that it broke
             said = f"it raised {type(error).__name__}: {error} ({raised_at(error, create)})"
         broken.append(Violation(field, repr(ref.name), f"a plug-in that keeps its contract: {said}"))
     if broken:

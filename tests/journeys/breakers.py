@@ -52,7 +52,7 @@ class SlowConfig(Config):
 
 
 COST = Plugin(name="breaking", description="Breaks.", source="these tests", create=breaking, Config=HowConfig,
-              flags={"unit": "parameters", "measured": False, "needs_config": True})
+              flags={"measured": False, "needs_config": True})
 STUCK = Plugin(name="stuck", description="Never proposes.", source="these tests",
                create=lambda config, space, objectives: Stuck(space, objectives), flags=RANDOM.flags)
 SLOW = Plugin(name="slow", description="Is not configured for minutes.", source="these tests",

@@ -8,7 +8,7 @@ import pytest
 
 from db import Store
 from nas.client import Client
-from nas.resources import JobState
+from nas.resources import AUDITED, JobState
 from tests.journeys.processes import SMALL, server, worker
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
@@ -36,5 +36,7 @@ def test_two_workers_share_a_job_over_postgresql(postgres_url: str, tmp_path: Pa
         for e in store.candidate(job.job_id, candidate.digest).evaluations
     ]
     store.close()
-    levels = [e.proposal.fidelity.level for e in evaluations]
-    assert (levels.count("supernet"), levels.count("short"), levels.count("full")) == (24, 16, 1)
+    asked = [(e.proposal.fidelity.level, e.proposal.reason == AUDITED) for e in evaluations]
+    of_space = {p.name: p.networks for p in job.trust.populations}["space"]
+    assert (asked.count(("supernet", False)), asked.count(("supernet", True))) == (24, of_space)
+    assert (asked.count(("short", True)), sum(level == "full" for level, _ in asked)) == (16, 1)
