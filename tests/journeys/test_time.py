@@ -46,4 +46,5 @@ def test_a_job_with_a_time_ends_with_it_and_delivers(tmp_path: Path) -> None:
     assert 0.8 <= share <= (1.15 if is_busy else 1.05), said
     assert (plan.promises, plan.given) == ("time", ())
     assert len(job.deliveries) == 1
-    assert job.deliveries[0].metrics["test_accuracy"] > 0.5
+    # A final training that begins late is cut down, to one epoch where need be; it is then above chance, which is 0.1.
+    assert job.deliveries[0].metrics["test_accuracy"] > (0.2 if is_busy else 0.5)
