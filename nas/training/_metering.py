@@ -172,8 +172,10 @@ def measure_paths(meters: Sequence[PathMeter], architectures: Sequence[Architect
         parts.put(start)
     found: queue.SimpleQueue[PathReading | str | None] = queue.SimpleQueue()
     ended, stopped = "ended", threading.Event()
+    num_threads = torch.get_num_threads()  # a thread of its own begins with whatever another one set last
 
     def work(number: int) -> None:
+        torch.set_num_threads(num_threads)
         try:
             while not stopped.is_set():
                 start = parts.get_nowait()
