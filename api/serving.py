@@ -229,7 +229,7 @@ def _prepared(settings: Settings) -> Iterator[tuple[uvicorn.Server, socket.socke
 
 
 def _load_plugins() -> None:
-    """Have every plug-in loaded before somebody waits for it: the files of many import torch, which takes seconds."""
+    """Have every plug-in loaded before somebody waits for it. Ours import no torch, those of others may, for seconds."""
     from nas.plugins import KINDS, registry
 
     for kind in KINDS:

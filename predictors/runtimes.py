@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from searchspaces import ExportError, MeasurementError, fused, track_statistics
+from searchspaces import ExportError, MeasurementError
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -49,6 +49,8 @@ def onnx_of(network: nn.Module, x: Tensor) -> bytes:
     """
     import torch
 
+    from searchspaces import fused
+
     module = _delivered(network)
     names: dict[str, Any] = {"input_names": [INPUT], "output_names": [OUTPUT]}
     file = io.BytesIO()
@@ -74,6 +76,8 @@ def _delivered(network: nn.Module) -> nn.Module:
     """As it is delivered: statistics fixed, its input normalised inside."""
     import torch
     from torch import nn
+
+    from searchspaces import track_statistics
 
     class Normalised(nn.Module):
         mean: Tensor

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -16,6 +17,9 @@ LIGHT = {
     "import nas.client": "import nas.client",
     "import nas.plugins, listing all names": (
         "import nas.plugins as p\nassert sum(len(p.registry(kind)) for kind in p.KINDS) > 10"
+    ),
+    "every plug-in of ours, loaded and described": (
+        "import nas.plugins as p\nassert all(p.describe(k, n).error is None for k in p.KINDS for n in p.registry(k).own())"
     ),
     "nas --help": "import sys, runpy\nsys.argv = ['nas', '--help']\ntry: runpy.run_module('api', run_name='__main__')\n"
     "except SystemExit as end: assert not end.code, end.code",
@@ -80,11 +84,11 @@ def test_the_private_module_rule_sees_a_wrong_import() -> None:
     assert not of_private_modules(bad, "searchspaces.nasbench201", modules)
 
 
-def loaded(code: str) -> list[str]:
+def loaded(code: str, *arguments: str) -> list[str]:
     """Which heavy libraries a fresh interpreter holds after `code`, run away from the working directory."""
     tail = f"\nimport sys\nprint('loaded:', *[m for m in {HEAVY!r} if m in sys.modules])"
     done = subprocess.run(
-        [sys.executable, "-P", "-c", code + tail], capture_output=True, text=True, check=False, timeout=60
+        [sys.executable, "-P", "-c", code + tail, *arguments], capture_output=True, text=True, check=False, timeout=60
     )
     assert done.returncode == 0, done.stderr
     return done.stdout.splitlines()[-1].split()[1:]
@@ -93,6 +97,37 @@ def loaded(code: str) -> list[str]:
 @pytest.mark.parametrize("what", LIGHT)
 def test_light_imports_load_nothing_heavy(what: str) -> None:
     assert loaded(LIGHT[what]) == []
+
+
+SERVED = """
+import asyncio
+import sys
+from pathlib import Path
+import httpx
+from api.serving import application
+from api.settings import Settings
+from db import Store
+from nas.plugins import KINDS
+
+async def ask(app):
+    transport = httpx.ASGITransport(app)
+    async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1/v1/") as http:
+        spec = {"dataset": "digits", "constraints": ["latency_ms <= 5"], "scoring": {"proxies": ["gradsign"]}}
+        made = await http.post("jobs", json=spec)
+        assert made.status_code == 201, made.text
+        assert (await http.post("jobs", json={**spec, "space": "nowhere"})).status_code == 422
+        job = made.json()["job_id"]
+        for path in (*KINDS, "jobs", f"jobs/{job}", f"jobs/{job}/candidates", f"jobs/{job}/pareto"):
+            answer = await http.get(path)
+            assert answer.status_code == 200, (path, answer.text)
+
+folder = Path(sys.argv[1])
+asyncio.run(ask(application(Store.open(None, folder), Settings.load(folder=folder))))
+"""
+
+
+def test_the_server_admits_and_answers_without_torch(tmp_path: Path) -> None:
+    assert "torch" not in loaded(SERVED, str(tmp_path))
 
 
 def test_the_light_import_rule_sees_a_heavy_import() -> None:
