@@ -229,7 +229,7 @@ def _prepared(settings: Settings) -> Iterator[tuple[uvicorn.Server, socket.socke
 
 
 def _load_plugins() -> None:
-    """Have every plug-in loaded before somebody waits for it. Ours import no torch, those of others may, for seconds."""
+    """Have every plug-in loaded before somebody waits for it: those of others may import torch, for seconds."""
     from nas.plugins import KINDS, registry
 
     for kind in KINDS:

@@ -23,7 +23,7 @@ from types import TracebackType
 from db import Lease, Store
 from nas.job import JobPlanner, Limits, UnitContext, blamed, end_measuring, run_unit
 from nas.spec import JobSpec
-from searchspaces import Cancelled, LeaseLost, NASError, StorageFull, StoreError, whole_path
+from searchspaces import Cancelled, InputsChanged, LeaseLost, NASError, StorageFull, StoreError, whole_path
 
 log = logging.getLogger("nas.worker")
 
@@ -100,6 +100,11 @@ class WorkerLoop:
             self._quietly(lease.release)
         except StorageFull as error:
             self._wait_for_room(lease, error)
+        except InputsChanged as error:
+            log.error("unit %s: %s", lease.unit.unit_id, error)
+            is_stage = lease.unit.kind == "stage"  # an export has no job to wait for
+            end = lease.pause if is_stage else partial(lease.fail, retryable=False)
+            self._quietly(partial(end, str(error)))
         except StoreError as error:
             log.error("unit %s: the store does not answer, given back: %s", lease.unit.unit_id, error)
             self._quietly(lease.release)
@@ -117,11 +122,9 @@ class WorkerLoop:
 
     def _wait_for_room(self, lease: Lease, error: OSError) -> None:
         """A full disk loses nothing: the unit is given back and the job pauses until somebody makes room."""
-        message = f"paused: {error}; make room and resume the job"
+        message = f"{error}; make room and resume the job"
         log.error("%s", message)
-        self._quietly(partial(lease.journal.event, "log", {"level": "error", "message": message}))
-        self._quietly(partial(self.store.act, lease.unit.job_id, "pause"))
-        self._quietly(lease.release)
+        self._quietly(partial(lease.pause, message))
         self.stop.wait(5.0)
 
     @staticmethod

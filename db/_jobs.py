@@ -221,13 +221,19 @@ def move(connection: sa.Connection, row: Row, name: str, now: datetime, *, reaso
     _events.append(connection, row.job_id, [("job.state", {"state": state, "reason": reason})], now)
 
 
+def interrupt(connection: sa.Connection, row: Row, reason: str, now: datetime) -> None:
+    """Pause a job that has to wait for somebody; one that is over, or about to rest or to end anyway, does so."""
+    if is_workable(row):
+        move(connection, row, "interrupt", now, reason=reason)
+
+
 def rest(connection: sa.Connection, job_id: str, now: datetime) -> None:
     """PAUSING becomes PAUSED, and CANCELLING CANCELLED, once no stage unit of the job is leased."""
     row = locked(connection, job_id)
     if row.state not in (JobState.PAUSING, JobState.CANCELLING) or has_units(connection, job_id, UnitState.LEASED):
         return
     if row.state == JobState.PAUSING:
-        move(connection, row, "paused", now)
+        move(connection, row, "paused", now, reason=row.reason)
     else:
         move(connection, row, "cancelled", now)
         _drop_ready(connection, job_id)

@@ -64,6 +64,12 @@ class Lease:
             self._journal.flush(held)
             _units.fail(held, self.unit, message, retryable=retryable, violations=violations)
 
+    def pause(self, reason: str) -> None:
+        """Give the unit back, and pause its job for a reason that somebody has to see to. Raises LeaseLost."""
+        with self._fence.write() as held:
+            self._journal.flush(held)
+            _units.pause(held, self.unit, reason)
+
     def release(self) -> None:
         """Give the unit back, with its checkpoints; nothing is held against it. Raises LeaseLost."""
         with self._fence.write() as held:

@@ -1,6 +1,7 @@
 """What may become of a job: every transition has a name, and no state changes but by one of them.
 
 A verb of the user may need workers to let go first: pause -> PAUSING, and when no unit is leased `paused` -> PAUSED.
+A worker that finds that nothing can go on until somebody does something interrupts: the same, with a reason.
 """
 
 from __future__ import annotations
@@ -22,10 +23,14 @@ class Transition(NamedTuple):
 
 _LIVE = (JobState.QUEUED, JobState.RUNNING, JobState.PAUSING, JobState.PAUSED, JobState.STOPPING)
 
+WORKABLE = (JobState.QUEUED, JobState.RUNNING, JobState.STOPPING)
+"""States in which stage units are planned and leased."""
+
 TRANSITIONS: Mapping[str, Transition] = MappingProxyType(
     {
         "start": Transition((JobState.QUEUED,), JobState.RUNNING),
         "pause": Transition((JobState.QUEUED, JobState.RUNNING), JobState.PAUSING),
+        "interrupt": Transition(WORKABLE, JobState.PAUSING),
         "paused": Transition((JobState.PAUSING,), JobState.PAUSED),
         "resume": Transition((JobState.PAUSING, JobState.PAUSED), JobState.RUNNING),
         "requeue": Transition((JobState.PAUSING, JobState.PAUSED), JobState.QUEUED),
@@ -39,9 +44,6 @@ TRANSITIONS: Mapping[str, Transition] = MappingProxyType(
 )
 
 VERBS = ("pause", "resume", "stop", "cancel")
-
-WORKABLE = (JobState.QUEUED, JobState.RUNNING, JobState.STOPPING)
-"""States in which stage units are planned and leased."""
 
 STOPPED_BY_USER = "STOPPED_BY_USER"
 

@@ -140,6 +140,13 @@ def release(held: Held, unit: Unit) -> None:
     _jobs.rest(held.connection, unit.job_id, held.now)
 
 
+def pause(held: Held, unit: Unit, reason: str) -> None:
+    """Let go of the unit, and have its job wait until somebody resumes it; an export waits alone."""
+    if unit.kind == STAGE:
+        _jobs.interrupt(held.connection, held.job, reason, held.now)
+    release(held, unit)
+
+
 def unit_of(row: Row) -> Unit:
     """The plain value of a row."""
     return Unit(

@@ -60,7 +60,7 @@ def run_unit(context: UnitContext) -> JsonObject:
     Raises:
         Cancelled: it was asked to end before it was done; checkpoints and pending evaluations are kept.
         LeaseLost: another worker has it now.
-        DataError: what the job stands on changed since its preflight.
+        InputsChanged: what the job stands on is not what its preflight read.
         NASError: it cannot be done, and trying again would not help.
     """
     context.set_threads()

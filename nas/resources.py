@@ -334,7 +334,7 @@ class Job(Resource):
     job_id: str
     name: str
     state: JobState
-    reason: str | None = None
+    reason: str | None = Field(None, description="Why it ended so, or what it waits for while it is paused.")
     violations: tuple[ProblemViolation, ...] = Field((), description="What of the spec preflight refused.")
     progress: Progress
     spec: JsonObject

@@ -9,6 +9,7 @@ NASError
 ├── InvalidArchitecture  (ValueError)      a text or mapping that is no architecture of the space
 ├── InfeasibleSpace      (ValueError)      nothing in the space meets what is asked
 ├── DataError            (ValueError)      a data set's file is missing, broken or not what it should be
+│   └── InputsChanged    (ValueError)      what a job stands on is not what it was when the job began
 ├── CheckpointError      (ValueError)      a checkpoint is cut short or belongs to something else
 ├── MeasurementError     (RuntimeError)    a number could not be computed
 │   └── ProxyUndefined   (RuntimeError)    a proxy has no value for this network
@@ -86,6 +87,10 @@ class InfeasibleSpace(NASError, ValueError):
 
 class DataError(NASError, ValueError):
     """A data set's file is missing, broken or not what it should be."""
+
+
+class InputsChanged(DataError):
+    """What a job stands on is not what it was when the job began; with the old content back, it can go on."""
 
 
 class CheckpointError(NASError, ValueError):

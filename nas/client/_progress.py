@@ -68,6 +68,8 @@ class ProgressDisplay:
         is_loud = message.type == "log" and data.get("level") in _LOUD
         if is_loud or message.type == "lease":
             self._say(f"{message.type}: {data.get('message', '')}")
+        elif message.type == "job.state" and data.get("state") == JobState.PAUSED and data.get("reason"):
+            self._say(f"paused: {data['reason']}")  # it waits for whoever reads this
 
     def wants_front(self, message: Message) -> bool:
         """Whether to ask for the front: it may have grown since, and was not asked for just now; whatever is told.

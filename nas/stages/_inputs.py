@@ -19,7 +19,7 @@ from nas.resources import Phase
 from nas.sources import content_digest
 from nas.spec import JobSpec, PluginRef
 from nas.streams import stream
-from searchspaces import ConfigError, DataError, Violation
+from searchspaces import ConfigError, DataError, InfeasibleSpace, InputsChanged, Violation
 
 if TYPE_CHECKING:
     from nas.stages._context import UnitContext
@@ -30,6 +30,7 @@ INPUTS = "inputs"
 
 _DRAWN = 200
 
+_WAY_OUT = "put the old content back and resume the job, or submit it again for the new one"
 _DATA, _TEST = "dataset", "dataset's test split"
 
 
@@ -104,18 +105,22 @@ def refuse_changed(context: UnitContext) -> None:
     """Compare what a unit is about to read with what preflight read.
 
     Raises:
-        DataError: some of it is missing, broken, or another than it was.
+        InputsChanged: some of it is missing, broken, or another than it was.
     """
     results = context.view.results(Phase.PREFLIGHT)
     known: dict[str, str] = results[-1].get(INPUTS, {}) if results else {}
     if not known:
         return  # preflight itself, or that of an earlier version
-    now = inputs_of(context.spec, context.bench, with_test=context.unit.stage is Phase.DELIVER)
+    bench = context.bench
+    try:
+        now = inputs_of(context.spec, bench, with_test=context.unit.stage is Phase.DELIVER)
+    except (DataError, ConfigError, InfeasibleSpace) as error:  # preflight read it, so somebody changed it since
+        raise InputsChanged(f"{error} It was read when this job began; {_WAY_OUT}.") from error
     changed = [name for name, digest in now.items() if known.get(name, digest) != digest]
     if changed:
-        raise DataError(
+        raise InputsChanged(
             f"{' and '.join(changed)} changed since this job began, and what it found stands on the old content; "
-            "submit it again for the new one."
+            f"{_WAY_OUT}."
         )
 
 

@@ -145,6 +145,17 @@ def test_verbs_move_the_job(service: Running) -> None:
     assert "CANCELLED" in str(body["detail"])
 
 
+def test_a_job_that_waits_for_its_data_says_so_and_is_resumed(service: Running) -> None:
+    path = f"/v1/jobs/{service.submit().job_id}"
+    service.lease().pause("dataset changed since this job began")
+    job = service.http.get(path).json()
+    assert (job["state"], job["reason"]) == ("PAUSED", "dataset changed since this job began")
+    told = [event["data"] for event in service.http.get(f"{path}/events").json()["items"]]
+    assert {"state": "PAUSED", "reason": "dataset changed since this job began"} in told
+    resumed = service.http.post(f"{path}/resume").json()
+    assert (resumed["state"], resumed["reason"]) == ("RUNNING", None)
+
+
 def test_only_a_job_that_is_over_is_deleted(service: Running) -> None:
     job = service.submit()
     problem(service.http.delete(f"/v1/jobs/{job.job_id}"), 409, "INVALID_STATE")

@@ -148,6 +148,25 @@ def test_pausing_waits_for_the_leased_unit_and_resuming_gives_it_out_again(store
     assert claimed(store, worker_id).unit.unit_id == lease.unit.unit_id
 
 
+@pytest.mark.parametrize("verb", [None, "stop", "pause", "cancel"])
+def test_a_unit_that_waits_for_somebody_pauses_its_job_with_the_reason(
+    verb: str | None, store: Store, worker_id: str
+) -> None:
+    lease = searching(store, worker_id)
+    if verb is not None:
+        store.act(lease.job_id, verb)
+    lease.pause("the data are gone")
+    job = store.job(lease.job_id)
+    if verb == "cancel":
+        assert (job.state, job.reason) == (JobState.CANCELLED, None)
+        return
+    assert (job.state, job.reason) == (JobState.PAUSED, None if verb == "pause" else "the data are gone")
+    resumed = store.act(lease.job_id, "resume")
+    assert (resumed.state, resumed.reason) == (JobState.RUNNING, None)
+    again = claimed(store, worker_id, FakePlanner())
+    assert (again.unit.unit_id, again.attempt) == (lease.unit.unit_id, lease.attempt + 1)
+
+
 def test_a_job_that_never_ran_is_paused_at_once_and_queued_again(store: Store) -> None:
     job_id = new_job(store).job_id
     assert store.act(job_id, "pause").state is JobState.PAUSED

@@ -313,6 +313,17 @@ def test_the_display_counts_and_names_the_best(client: Client, searched: Job) ->
     assert f"front {len(TEXTS)}" in out.getvalue()
 
 
+def test_the_display_says_what_a_paused_job_waits_for(client: Client, searched: Job) -> None:
+    from rich.console import Console
+
+    out = io.StringIO()
+    with ProgressDisplay(client.job(searched.job_id).job, shown=True, console=Console(file=out)) as display:
+        display.tell(Message("job.state", 1, {"data": {"state": "PAUSED", "reason": "the data are gone"}}))
+        display.tell(Message("job.state", 2, {"data": {"state": "PAUSED", "reason": None}}))
+    assert out.getvalue().count("paused: ") == 1
+    assert "paused: the data are gone" in out.getvalue()
+
+
 def test_a_front_that_grew_just_after_it_was_asked_for_is_asked_for_again(
     client: Client, searched: Job, monkeypatch: pytest.MonkeyPatch
 ) -> None:

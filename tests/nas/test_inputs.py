@@ -133,25 +133,43 @@ def test_a_job_whose_files_stay_the_same_is_done(begin: Callable[..., Stepped], 
         (lambda folder: write_costs(folder / "phone.csv", slower=1.0), r"costs.phone.config.path: \S+phone.csv"),
     ],
 )
-def test_a_table_that_changed_while_a_job_was_paused_ends_it_with_that_message(
+def test_a_job_whose_table_changed_while_it_was_paused_waits_for_the_old_content(
     change: Callable[[Path], object], said: str, begin: Callable[..., Stepped], tmp_path: Path
 ) -> None:
     stepped = begin(over_table(tmp_path))
     stepped.store.act(stepped.job_id, "pause")
     change(tmp_path)
-    stepped.store.act(stepped.job_id, "resume")
-    job = stepped.end()
-    assert job.state is JobState.FAILED
-    assert job.spent.evaluations == 0
-    with pytest.raises(AssertionError, match=f"{said} .*changed since this job began, .*; submit it again"):
-        raise AssertionError(job.reason)
+    for _ in range(2):  # resumed too early, it says the same again
+        stepped.store.act(stepped.job_id, "resume")
+        job = stepped.end()
+        assert (job.state, job.spent.evaluations) == (JobState.PAUSED, 0)
+        with pytest.raises(AssertionError, match=f"{said} .*changed since this job began, .*put the old content back"):
+            raise AssertionError(job.reason)
+    over_table(tmp_path)  # the files as they were
+    assert stepped.store.act(stepped.job_id, "resume").reason is None
+    assert stepped.end().state is JobState.SUCCEEDED
 
 
-def test_a_file_that_is_gone_ends_a_job_with_its_path(begin: Callable[..., Stepped], tmp_path: Path) -> None:
+@pytest.mark.parametrize("verb", ["pause", "stop", None])
+def test_a_file_that_is_gone_pauses_a_job_with_its_path(
+    verb: str | None, begin: Callable[..., Stepped], tmp_path: Path
+) -> None:
     stepped = begin(over_table(tmp_path))
+    if verb is not None:
+        stepped.store.act(stepped.job_id, verb)
+    if verb == "pause":
+        stepped.store.act(stepped.job_id, "resume")
     (tmp_path / "phone.csv").unlink()
     job = stepped.end()
-    assert (job.state, "phone.csv" in str(job.reason)) == (JobState.FAILED, True)
+    assert (job.state, "phone.csv" in str(job.reason)) == (JobState.PAUSED, True)
+    assert "put the old content back and resume the job" in str(job.reason)
+
+
+def test_a_job_that_waits_for_its_data_can_be_cancelled(begin: Callable[..., Stepped], tmp_path: Path) -> None:
+    stepped = begin(over_table(tmp_path))
+    (tmp_path / "phone.csv").unlink()
+    assert stepped.end().state is JobState.PAUSED
+    assert stepped.store.act(stepped.job_id, "cancel").state is JobState.CANCELLED
 
 
 @pytest.mark.slow
@@ -159,7 +177,7 @@ def test_a_file_that_is_gone_ends_a_job_with_its_path(begin: Callable[..., Stepp
     ("change", "said"),
     [({"seed": 1}, "dataset changed since"), ({"test_seed": 1}, "dataset's test split changed since")],
 )
-def test_images_that_changed_end_a_job_before_anything_is_made_of_them(
+def test_images_that_changed_pause_a_job_before_anything_is_made_of_them(
     change: dict[str, int], said: str, begin: Callable[..., Stepped], tmp_path: Path
 ) -> None:
     path = write_images(tmp_path / "images.npz")
@@ -168,9 +186,12 @@ def test_images_that_changed_end_a_job_before_anything_is_made_of_them(
         stepped.step()
     write_images(path, **change)
     job = stepped.end()
-    assert job.state is JobState.FAILED
+    assert job.state is JobState.PAUSED
     assert said in str(job.reason)
     assert not job.deliveries
+    write_images(path)
+    stepped.store.act(stepped.job_id, "resume")
+    assert len(stepped.end().deliveries) == 1
 
 
 @pytest.mark.parametrize("deliver", [0, 1])

@@ -19,7 +19,8 @@ LIGHT = {
         "import nas.plugins as p\nassert sum(len(p.registry(kind)) for kind in p.KINDS) > 10"
     ),
     "every plug-in of ours, loaded and described": (
-        "import nas.plugins as p\nassert all(p.describe(k, n).error is None for k in p.KINDS for n in p.registry(k).own())"
+        "import nas.plugins as p\n"
+        "assert all(p.describe(kind, name).error is None for kind in p.KINDS for name in p.registry(kind).own())"
     ),
     "nas --help": "import sys, runpy\nsys.argv = ['nas', '--help']\ntry: runpy.run_module('api', run_name='__main__')\n"
     "except SystemExit as end: assert not end.code, end.code",
