@@ -9,14 +9,16 @@ when others measure, and nobody knows how long that takes).
 Where that depends on its settings, its Config has methods instead: `offered_level(spec)`, `offered_metrics(spec)`,
 `offered_costs(spec, space)` (costs that it knows without measuring), `offered_space(spec, space)` (the part of the
 space that it can measure), `offered_epochs(spec)` (the lengths of training that it knows), `offered_ranges(spec)` (the
-least and the largest value of a metric, where it knows them) and `offered_digests(spec)`
-(what it reads from files, by name, with a digest of what they say: a job goes on only while that is the same).
+least and the largest value of a metric, where it knows them), `offered_values(spec)` (`KnownValues`: what it will
+measure of every architecture, where it knows that, so that constraints are held against it before) and
+`offered_digests(spec)` (what it reads from files, by name, with a digest of what they say: a job goes on only while
+that is the same).
 """
 
 import math
 from typing import Any, cast
 
-from nas.evaluators._evaluator import EvaluationContext, Evaluator, Outcome, Request, faults, writable
+from nas.evaluators._evaluator import EvaluationContext, Evaluator, KnownValues, Outcome, Request, faults, writable
 from nas.spec import JobSpec, Level, PluginRef
 from predictors.costs import Cost
 from searchspaces import Config, Registry, SearchSpace
@@ -79,6 +81,12 @@ def ranges_of(spec: JobSpec) -> dict[str, tuple[float, float]]:
     return {name: known[name] for name in cast("tuple[str, ...]", measured) if name in known}
 
 
+def known_values_of(spec: JobSpec) -> KnownValues | None:
+    """What the job's evaluator will measure of every architecture that it can; None where nobody knows that before."""
+    offered = getattr(_config(spec.evaluator), "offered_values", None)
+    return cast(KnownValues, offered(spec)) if offered else None
+
+
 def knows_lengths(spec: JobSpec) -> bool:
     """Whether the job's evaluator is bound to lengths of training that it knows, be they none: `epochs_of` tells."""
     return hasattr(_config(spec.evaluator), "offered_epochs")
@@ -113,12 +121,14 @@ __all__ = [
     "REGISTRY",
     "EvaluationContext",
     "Evaluator",
+    "KnownValues",
     "Outcome",
     "Request",
     "costs_of",
     "digests_of",
     "epochs_of",
     "faults",
+    "known_values_of",
     "knows_lengths",
     "level_of",
     "metrics_of",

@@ -6,11 +6,18 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
 
 from nas.plain import clean_text, unwritable
 from nas.ports import Checkpoints, Exchange
 from nas.resources import Fidelity, Measurement
 from searchspaces import Architecture
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    import numpy as np
+    import numpy.typing as npt
 
 
 @dataclass(frozen=True)
@@ -69,6 +76,17 @@ class EvaluationContext:
     progress: Callable[[float], None] = lambda fraction: None
     checkpoints: Checkpoints | None = None
     exchange: Exchange | None = None
+
+
+class KnownValues(NamedTuple):
+    """What an evaluator will measure of every architecture that it can, known before it is asked.
+
+    `texts`: the architectures, as their space writes them. `values`: metric -> `architectures`, or `architectures x
+    runs` where a measurement is one of several runs; NaN where nothing is known.
+    """
+
+    texts: Sequence[str]
+    values: Mapping[str, npt.NDArray[np.float64]]
 
 
 class Evaluator(ABC):

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 from pydantic import Field
 
-from nas.evaluators._evaluator import EvaluationContext, Evaluator, Outcome, Request
+from nas.evaluators._evaluator import EvaluationContext, Evaluator, KnownValues, Outcome, Request
 from nas.resources import Fidelity, Measurement
 from nas.spec import JobSpec, Level, PluginRef, Ref
 from nas.streams import stream
@@ -101,6 +101,16 @@ class TableConfig(Config):
         columns = {name: s.runs if self.noise == "run" else s.mean for name, s in self.looked_up(table).items()}
         known = {name: values[np.isfinite(values)] for name, values in columns.items() if values is not None}
         return {name: (float(values.min()), float(values.max())) for name, values in known.items() if values.size}
+
+    def offered_values(self, spec: JobSpec) -> KnownValues:
+        """All that the table holds of what is measured, and of the costs that it knows."""
+        table = self.opened(spec)
+        measured = self.looked_up(table)
+        columns = {name: s.mean for name, s in table.costs.items()}
+        columns |= {name: s.mean if s.runs is None or self.noise == "mean" else s.runs for name, s in measured.items()}
+        clocks = [series.seconds for series in measured.values() if series.seconds is not None]
+        columns |= {_SECONDS: clocks[0]} if clocks else {}
+        return KnownValues(table.texts, {name: np.asarray(values, np.float64) for name, values in columns.items()})
 
     def offered_epochs(self, spec: JobSpec) -> tuple[float, ...]:
         """The lengths of training that can be looked up, where anybody says them; its own is the last that counts."""

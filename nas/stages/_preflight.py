@@ -15,6 +15,7 @@ from nas.spec import JobSpec
 from nas.stages._apart import Examined, examine_apart
 from nas.stages._dear_costs import Measured, expected_seconds, measure_some, notes_of
 from nas.stages._inputs import INPUTS, audit_gaps, refuse_replaced
+from nas.stages._known import unknown_ranges, with_known
 from nas.stages._planned import plan_at_preflight, promises, with_numbers
 from nas.stages._refusals import refuse_unfit, refuse_unmet
 from nas.stages._speeds import measure_speeds
@@ -144,7 +145,7 @@ def _reported(spec: JobSpec, bench: Workbench, measured: Mapping[str, Measured])
     notes += within_notes(spec.searcher, spec.budget.evaluations)
     if waits(spec.evaluator):
         notes.append(f"how long the search takes is not known: {spec.evaluator.name} waits for devices of yours")
-    notes += audit_gaps(spec, bench)
+    notes += [*unknown_ranges(spec), *audit_gaps(spec, bench)]
     report = PreflightReport(
         space_size=size,
         costs=survey.ranges(),
@@ -154,6 +155,7 @@ def _reported(spec: JobSpec, bench: Workbench, measured: Mapping[str, Measured])
         notes=tuple(notes),
         phases=phases_of(spec),
     )
+    report = with_known(report, spec, bench)
     if not can_train(spec):
         return _without_training(report, spec)
     return report if report.unmet else _with_training(report, spec, bench, expected_seconds(measured, spec))

@@ -18,7 +18,7 @@ from nas.searchers import make_searcher, within
 from nas.spec import JobSpec
 from nas.stages._choice import tell_choice
 from nas.stages._dear_costs import measure_front, measure_here
-from nas.stages._feasibility import Feasibility
+from nas.stages._feasibility import Failures, Feasibility
 from nas.stages._measuring import Measuring
 from nas.stages._trust import checked
 from nas.streams import stream
@@ -70,6 +70,7 @@ class Search:
     seconds_each: float = 0.0
     volume: Hypervolume | None = None
     feasibility: Feasibility = field(default_factory=Feasibility)
+    failures: Failures = field(default_factory=Failures)
 
     @classmethod
     def begin(cls, context: UnitContext) -> Search:
@@ -109,7 +110,8 @@ class Search:
             return f"budget.wall_time ({job.budget.wall_time:g} s) spent as far as the search may"
         if self.num_infeasible > _INFEASIBLE_PER_EVALUATION * max(20, self.num_evaluated):
             return f"{self.num_infeasible} proposals were infeasible; loosen the constraints"
-        return self.feasibility.why_hopeless(self.context.spec.bounds(), job.budget.evaluations)
+        most = self.most(job)
+        return self.failures.why_hopeless(most) or self.feasibility.why_hopeless(self.context.spec.bounds(), most)
 
     def most(self, job: Job) -> int:
         """How many architectures are evaluated at most."""
@@ -197,6 +199,7 @@ class Search:
             if not (infeasible and only_priced):
                 self.num_evaluated += evaluation.proposal.reason != AUDITED  # what the audit adds is not the searcher's
                 self.feasibility.note(evaluation)
+                self.failures.note(evaluation)
 
     def tell(self) -> None:
         """Progress and events of the batch."""
