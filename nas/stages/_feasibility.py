@@ -23,8 +23,9 @@ class Feasibility:
 
     The rule. Once 90 networks are measured and none meets the constraints, and at three times the pace at which the
     later half of them came nearer than the earlier the rest of the budget does not get there, the search ends when that
-    rest is not expected to hold a hundredth of a network that does. That is reckoned with a tail that falls off as an exponential function does, more slowly than a normal one: of
-    n networks the nearest came `gained` nearer than the median, so that of any `gained` more a share of 2/n is left.
+    rest is not expected to hold a hundredth of a network that does. That is reckoned with a tail that falls off as an
+    exponential function does, more slowly than a normal one: of n networks the nearest came `gained` nearer than the
+    median, so that of any `gained` more a share of 2/n is left.
 
     How often it ends a random search of 400 networks before one that meets the bound: where values are normally
     distributed, in none of 1,000 searches if one in fifty meets it, in 2 if one in a hundred does, in 3 if one in two

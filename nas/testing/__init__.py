@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from nas.testing._datasets import check_dataset as check_dataset
     from nas.testing._datasets import check_split as check_split
     from nas.testing._datasets import check_task as check_task
+    from nas.testing._evaluators import Devices as Devices
     from nas.testing._evaluators import check_evaluator as check_evaluator
     from nas.testing._evaluators import small_bench as small_bench
     from nas.testing._networks import check_pass as check_pass
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from nas.testing._tables import check_table as check_table
 
 _HOMES = {
+    "Devices": "_evaluators",
     "check_reading": "_spaces",
     "check_pass": "_networks",
     "check_split": "_datasets",
@@ -53,6 +55,7 @@ _HOMES = {
 }
 
 __all__ = [
+    "Devices",
     "check_cost",
     "check_dataset",
     "check_evaluator",

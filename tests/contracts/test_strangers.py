@@ -194,6 +194,8 @@ def test_settings_of_a_check_reach_the_plugin() -> None:
         ),
         ("costing", {"objectives": {"accuracy": "max", "saved": "min"}, "costs": {"saved": "costing"}}, "costs.saved"),
         ("judging", {"task": "judging"}, "task"),
+        ("measuring", {"evaluator": "measuring"}, "evaluator"),
+        ("measuring", {"audit": {"networks": 2, "evaluator": "measuring"}}, "audit.evaluator"),
     ],
 )
 def test_preflight_refuses_what_would_end_the_job_later(
