@@ -22,6 +22,7 @@ from typing import NamedTuple
 
 from nas.resources import JsonObject, PreflightReport
 from nas.spec import JobSpec
+from nas.stages._memory import free_bytes
 from nas.stages._strangers import blamed
 from searchspaces import NASError, PreflightFailed, Violation, raised_at
 
@@ -57,7 +58,7 @@ def examine_apart(
     Raises:
         PreflightFailed: it cannot succeed, took longer or grew larger than the limits allow, or its process died.
     """
-    memory = limits.memory_bytes or int(_free_bytes() * _SHARE_OF_FREE)
+    memory = limits.memory_bytes or int(free_bytes() * _SHARE_OF_FREE)
     ours, theirs = _context().Pipe(duplex=False)
     arguments = (theirs, spec.to_mapping(), device, threads, memory)
     process = _context().Process(target=_measure, args=arguments, name="preflight", daemon=True)
@@ -155,23 +156,6 @@ def _bound_memory(memory: int) -> None:
         resource.setrlimit(resource.RLIMIT_DATA, (memory, memory))
     except (ImportError, ValueError, OSError, AttributeError):
         return  # the worker still watches
-
-
-def _free_bytes() -> int:
-    """Memory that a new process may use: what the machine has free, within the limit of its control group."""
-    free = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    try:
-        lines = dict(line.split(":") for line in Path("/proc/meminfo").read_text(encoding="ascii").splitlines())
-        free = int(lines["MemAvailable"].split()[0]) * 1024
-    except (OSError, KeyError, ValueError):
-        pass
-    try:
-        group = Path("/sys/fs/cgroup")
-        limit = int((group / "memory.max").read_text(encoding="ascii"))
-        free = min(free, limit - int((group / "memory.current").read_text(encoding="ascii")))
-    except (OSError, ValueError):  # no such group, or "max"
-        pass
-    return max(free, 0)
 
 
 def _resident_bytes(pid: int) -> int:

@@ -16,6 +16,7 @@ from nas.stages._apart import Examined, examine_apart
 from nas.stages._dear_costs import Measured, expected_seconds, measure_some, notes_of
 from nas.stages._inputs import INPUTS, audit_gaps, refuse_replaced
 from nas.stages._known import unknown_ranges, with_known
+from nas.stages._memory import refuse_batches
 from nas.stages._planned import plan_at_preflight, promises, with_numbers
 from nas.stages._refusals import refuse_unfit, refuse_unmet
 from nas.stages._speeds import measure_speeds
@@ -80,8 +81,8 @@ def examine(spec: JobSpec, *, bench: Workbench) -> Examined:
     """Whether a job can succeed on this machine, what it would meet, and what later stages have to know of that.
 
     Raises:
-        SpecError: the data cannot be read, what the spec names does not fit together, or a plug-in of others breaks its
-            contract.
+        SpecError: the data cannot be read, what the spec names does not fit together, a plug-in of others breaks its
+            contract, or a batch is larger than the memory of this machine.
         ConfigError: the device lacks the number format that is asked for.
         OutOfMemory: not even a few samples of the largest path's step fit at once.
     """
@@ -186,6 +187,7 @@ def _with_training(report: PreflightReport, spec: JobSpec, bench: Workbench, pri
     """The report with the time and memory of what is trained and scored; `pricing`: seconds of measured costs."""
     notes = [*report.notes, *bench.dataset.notes, *filter(None, [bench.precision_note])]
     timing = time_paths(spec, bench)
+    notes += refuse_batches(spec, bench)
     passes = passes_per_step(spec, bench)
     per_epoch = steps_per_epoch(spec, len(bench.dataset.train))
     if timing.at_once < min(spec.supernet.batch_size, len(bench.dataset.train)):

@@ -12,14 +12,13 @@ from nas.evaluators import needs_data, needs_supernet
 from nas.resources import Phase
 from nas.spec import JobSpec
 from nas.stages._contest import plan_of
+from nas.stages._memory import Held, Needs, needs_of
 from nas.stages._score import scored_space, scoring_context
 from nas.stages._trust import audits
 from nas.streams import stream
 from searchspaces import Architecture, OutOfMemory
 
 if TYPE_CHECKING:
-    import torch
-
     from nas.workbench import Workbench
 
 _TIMED_PATHS = 8
@@ -74,7 +73,7 @@ def time_paths(spec: JobSpec, bench: Workbench) -> Timing:
     while True:
         try:
             if part is None:
-                part = at_once = min(whole, _worth_timing(spec, bench))
+                part = at_once = min(whole, _worth_timing(needs_of(spec, bench)))
             fits = whole if at_once == part else at_once
             timing = _time_steps(spec, bench, at_once, fits)
         except (RuntimeError, MemoryError) as error:
@@ -91,32 +90,11 @@ def time_paths(spec: JobSpec, bench: Workbench) -> Timing:
         at_once //= 2
 
 
-def _worth_timing(spec: JobSpec, bench: Workbench) -> int:
-    """How many samples of the largest path's step hold `_TIMED_BYTES` together, as a few of them say."""
-    import torch
+def _worth_timing(needs: Needs) -> int:
+    """How many samples of the largest path's step hold `_TIMED_BYTES` together."""
+    from nas.training import SMALLEST_MICRO_BATCH
 
-    from nas.training import SMALLEST_MICRO_BATCH, DeviceData, accelerated, to_device
-
-    few = min(SMALLEST_MICRO_BATCH, len(bench.dataset.train))
-    supernet = to_device(bench.measurable.supernet(seed=spec.seed), bench.device).train()
-    x, _ = DeviceData.of(bench.dataset.train, bench.dataset, bench.device).batch(torch.arange(few))
-    held = _Held()
-    with torch.autograd.graph.saved_tensors_hooks(held.count, lambda t: t), accelerated(bench.device, bench.dtype):
-        supernet(x, bench.measurable.extremes().largest)
-    return max(few, int(_TIMED_BYTES * few // max(held.num_bytes, 1)))
-
-
-class _Held:
-    """Counts what a forward pass keeps for the backward one."""
-
-    num_bytes = 0
-
-    def count(self, tensor: torch.Tensor) -> torch.Tensor:
-        from torch import nn
-
-        if not isinstance(tensor, nn.Parameter):  # weights are there once, however many samples
-            self.num_bytes += tensor.numel() * tensor.element_size()
-        return tensor
+    return max(SMALLEST_MICRO_BATCH, int(_TIMED_BYTES / max(needs.step, 1.0)))
 
 
 def _median_seconds(step: Callable[[Architecture], float], paths: Sequence[Architecture]) -> float:
@@ -141,7 +119,7 @@ def _time_steps(spec: JobSpec, bench: Workbench, at_once: int, fits: int) -> Tim
     data = DeviceData.of(bench.dataset.train, bench.dataset, bench.device)
     x, y = data.batch(torch.arange(at_once))
     paths = [bench.measurable.sample(stream(spec.seed, "preflight", "path", i)) for i in range(_TIMED_PATHS)]
-    held = _Held()
+    held = Held()
 
     def step(path: Architecture) -> float:
         began = time.perf_counter()
