@@ -14,7 +14,7 @@ from nas.resources import Evaluation, EvaluationState
 _FEWEST = 90
 _EXPECTED = 0.01
 _FASTER = 3.0
-_FAILURES, _FEWEST_FAILURES = 50, 20
+_FAILURES, _FEWEST_FAILURES, _VARIED = 50, 20, 4
 
 
 @dataclass
@@ -76,8 +76,9 @@ class Feasibility:
 class Failures:
     """What became of a search's evaluations, as long as all of them failed.
 
-    After 50 that failed for one reason, or half of a smaller budget but never less than 20, the search ends. Where one
-    network in ten can be measured, 50 of a random search fail in one search of two hundred.
+    After 50 that failed for one reason, or half of a smaller budget but never less than 20, the search ends; after four
+    times as many whatever the reasons. Where one network in ten can be measured, 50 of a random search fail in one
+    search of two hundred, and where it is one in fifty, 200 fail in one of sixty.
     """
 
     num_measured: int = 0
@@ -94,10 +95,11 @@ class Failures:
 
     def why_hopeless(self, budget: int) -> str | None:
         """Why no more is to be measured; None while there is hope."""
-        num = sum(self.reasons.values())
-        if self.num_measured or len(self.reasons) != 1 or num < min(_FAILURES, max(_FEWEST_FAILURES, budget // 2)):
+        num, limit = sum(self.reasons.values()), min(_FAILURES, max(_FEWEST_FAILURES, budget // 2))
+        if self.num_measured or num < limit * (1 if len(self.reasons) == 1 else _VARIED):
             return None
-        return f"all of {num} evaluations failed for one reason: {self.last}"
+        why = "for one reason" if len(self.reasons) == 1 else f"for {len(self.reasons)} reasons, the last"
+        return f"all of {num} evaluations failed {why}: {self.last}"
 
 
 def _alike(error: str, text: str) -> str:

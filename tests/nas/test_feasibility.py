@@ -214,13 +214,16 @@ def test_one_reason_for_all_failures_ends_a_search(budget: int, after: int | Non
     assert (number + 1 if found.why_hopeless(budget) else None) == after
 
 
-@pytest.mark.parametrize("other", ["", "another reason"])
-def test_a_second_reason_or_a_measurement_lets_a_failing_search_go_on(other: str) -> None:
-    found = Failures()
+@pytest.mark.parametrize(("other", "after"), [("", None), ("another reason", 200)])
+def test_of_a_search_that_fails_for_several_reasons_more_is_seen_before_it_ends(other: str, after: int | None) -> None:
+    found, ended_after = Failures(), list[int]()
     found.note(failed(0, other))
     for number in range(1, 500):
         found.note(failed(number, f"network {number} is broken"))
-    assert found.why_hopeless(1000) is None
+        if found.why_hopeless(1000):
+            ended_after.append(number + 1)
+    assert ended_after[:1] == ([after] if after else [])
+    assert after is None or "failed for 2 reasons, the last: network 499 is broken" in str(found.why_hopeless(1000))
 
 
 def test_one_feasible_candidate_is_enough_to_go_on() -> None:
