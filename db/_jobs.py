@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from datetime import datetime
-from typing import Any
+from typing import Any, cast
 
 import sqlalchemy as sa
 
@@ -19,6 +19,7 @@ from nas.resources import (
     Delivery,
     Job,
     JobState,
+    JsonObject,
     Objective,
     Page,
     Phase,
@@ -29,7 +30,7 @@ from nas.resources import (
     SupernetOrigin,
     UnitState,
 )
-from nas.spec import Budget, JobSpec
+from nas.spec import NUMBERS, Budget, JobSpec
 from searchspaces import Conflict, InvalidState, NotFound, SpecError, Violation
 
 STAGE, EXPORT = "stage", "export"
@@ -183,6 +184,7 @@ def change(
         new = old.model_copy(update={field: getattr(budget, field) for field in budget.model_fields_set})
         _check_budget(row, old, new, now)
         values["budget"] = new.model_dump(mode="json")
+        values["plan"] = _with_given(row, old, new)
         values["progress"] = row.progress | {"evaluations_total": new.evaluations}
         is_searching = row.stage == Phase.SEARCH and has_units(connection, job_id, UnitState.READY, UnitState.LEASED)
         is_past_search = row.planned and row.stage in (Phase.SEARCH, Phase.AUDIT, Phase.DELIVER) and not is_searching
@@ -306,7 +308,7 @@ def job_of(row: Row, labels: dict[str, str]) -> Job:
         started_at=row.started_at,
         finished_at=row.finished_at,
         preflight=None if row.preflight is None else PreflightReport.model_validate(row.preflight),
-        plan=None if row.plan is None else Plan.model_validate(row.plan),
+        plan=None if row.plan is None else Plan.model_validate({**row.plan, "extended": row.round > 0}),
         supernet=None if row.supernet is None else SupernetOrigin.model_validate(row.supernet),
         trust=None if row.trust is None else TrustReport.model_validate(row.trust),
         choice=None if row.choice is None else Choice.model_validate(row.choice),
@@ -340,6 +342,15 @@ def _write_labels(connection: sa.Connection, job_id: str, labels: Mapping[str, s
 def _drop_ready(connection: sa.Connection, job_id: str) -> None:
     ready = (units.c.job_id == job_id, units.c.kind == STAGE, units.c.state == UnitState.READY)
     connection.execute(sa.update(units).where(*ready).values(state=UnitState.DROPPED))
+
+
+def _with_given(row: Row, old: Budget, new: Budget) -> JsonObject | None:
+    """The plan with the numbers of the budget that the user now gives; one that is done again has its own."""
+    if row.plan is None or row.plan.get("fixed"):
+        return cast("JsonObject | None", row.plan)
+    changed = [name for name in ("epochs", "evaluations") if getattr(new, name) != getattr(old, name)]
+    given = set(row.plan.get("given", ())).union(changed)
+    return {**row.plan, "given": [name for name in NUMBERS if name in given]}
 
 
 def _is_raised(old: Budget, new: Budget) -> bool:

@@ -151,9 +151,12 @@ class LeasedJournal:
             self._write_progress(held)
 
     def plan(self, **fields: object) -> None:
-        """Change fields of the job's `Plan`."""
+        """Change fields of the job's `Plan`; units that deliver side by side each add to `contested`."""
         with self._fence.write() as held:
-            changed = Plan.model_validate({**(held.job.plan or {}), **fields})
+            before = held.job.plan or {}
+            if isinstance(more := fields.get("contested"), dict):
+                fields["contested"] = {**before.get("contested", {}), **more}
+            changed = Plan.model_validate({**before, **fields})
             _jobs.keep_plan(held.connection, held.job, changed, held.now)
 
     def report(self, report: PreflightReport | TrustReport | Choice | Delivery | SupernetOrigin) -> None:

@@ -111,6 +111,13 @@ def _check_plan(spec: JobSpec, origin: str, known: Plan | None) -> list[Violatio
     """A plan promises numbers, so there is no time beside it, and no number but its own."""
     if known is None:
         return [Violation("plan.from", repr(origin), "the id of a job that has succeeded")]
+    if known.extended:
+        allowed = (
+            "the id of a job that ended once: the budget of this one was raised after its search had ended, so it "
+            "chose and delivered again, and no plan repeats that; submit its spec with the raised budget, and "
+            "name that job"
+        )
+        return [Violation("plan.from", repr(origin), allowed)]
     found = []
     if spec.budget.wall_time is not None:
         allowed = f"nothing: the plan of {origin} promises numbers, not a time"

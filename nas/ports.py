@@ -105,7 +105,7 @@ class Journal(Protocol):
         """Append an event."""
 
     def plan(self, **fields: object) -> None:
-        """Change fields of the job's `Plan`."""
+        """Change fields of the job's `Plan`; what is given as `contested` is added to what others put there."""
 
     def report(self, report: PreflightReport | TrustReport | Choice | Delivery | SupernetOrigin) -> None:
         """Keep a report with the job."""

@@ -201,6 +201,9 @@ class Plan(Resource):
     delivery_epochs: int | None = Field(None, description="Of the final training; its contest is planned by it.")
     final_epochs: int | None = Field(None, description="Of the final training as it was, by the time left after that.")
     contenders: int | None = Field(None, description="Networks that contend for each place of the delivery.")
+    contested: dict[str, int] = Field(
+        default_factory=dict, description="By the unit that delivers: trainings of its contest, over all its rungs."
+    )
     seconds: dict[str, float] = Field(default_factory=dict, description="Expected of each stage that is left.")
     pace: float = Field(1.0, description="What training took, over what preflight measured.")
     notes: tuple[str, ...] = Field((), description="What was left out or made shorter, and why.")
@@ -209,3 +212,6 @@ class Plan(Resource):
     threads: int | None = None
     precision: Literal["fp32", "bf16"] | None = None
     fixed: bool = Field(False, description="Whether it is the plan of another job, which is done again as it was.")
+    extended: bool = Field(
+        False, description="Whether the search went on after its end, for a raised budget; then it is not done again."
+    )

@@ -16,6 +16,7 @@ from nas.resources import Evaluation, EvaluationState, Fidelity, Phase, Proposal
 from nas.spec import Level
 from nas.stages._contest import Rung, rungs_of
 from nas.stages._context import UnitContext
+from nas.stages._pacing import ContestPace
 from searchspaces import Architecture, TrainingDiverged
 
 _LEVEL: Level = "contender"
@@ -45,8 +46,8 @@ class DeliveryTeller:
         total: epochs of all its trainings.
     """
 
-    def __init__(self, context: UnitContext, total: int) -> None:
-        self.context, self.total = context, total
+    def __init__(self, context: UnitContext, total: float) -> None:
+        self.context, self.total = context, float(total)
         self.done = 0.0
         self.began: tuple[float, float] | None = None
 
@@ -76,18 +77,22 @@ class DeliveryTeller:
 def contend(context: UnitContext, architectures: Sequence[Architecture], teller: DeliveryTeller) -> Outcome:
     """Train these in rungs, the most promising first in the list; what was done before is not done again.
 
-    After every rung the networks are ordered by what its values on valid and the evidence before it say together.
+    After every rung the networks are ordered by what its values on valid and the evidence before it say together. Where
+    there is no time for a whole rung, that and those after it are left out, and what is known by then chooses.
 
     Raises:
         Cancelled: the unit has to be given back.
         TrainingDiverged: no network could be trained.
     """
-    left = list(architectures)
+    left, pace, done = list(architectures), ContestPace(context), 0
     rungs = rungs_of(len(left), context.spec.deliver.training.epochs)
     standings: dict[str, _Standing] = {}
     for place, rung in enumerate(rungs, 1):
-        left = left[: rung.num_networks]
-        values = _run_rung(context, left, rung, teller, f"rung {place} of {len(rungs)}")
+        competing = left[: rung.num_networks]
+        values = _run_rung(context, competing, rung, teller, pace, name=f"rung {place} of {len(rungs)}")
+        if values is None:
+            break
+        done, left = place, competing
         means = _judged(context, {digest: value for digest, value in values.items() if value is not None})
         for digest, value in values.items():
             standings[digest] = _Standing(rung.epochs, value, means.get(digest))
@@ -96,6 +101,7 @@ def contend(context: UnitContext, architectures: Sequence[Architecture], teller:
             raise TrainingDiverged(
                 "none of the networks that contend to be delivered could be trained; see their errors."
             )
+    pace.end(len(rungs), done)
     return Outcome(left[0], _listed(context, architectures, standings, left[0]))
 
 
@@ -125,29 +131,42 @@ def _listed(
 
 
 def _run_rung(
-    context: UnitContext, architectures: Sequence[Architecture], rung: Rung, teller: DeliveryTeller, name: str
-) -> dict[str, float | None]:
-    """What each measures on valid after a training of this length, by digest; None where it failed."""
+    context: UnitContext,
+    architectures: Sequence[Architecture],
+    rung: Rung,
+    teller: DeliveryTeller,
+    pace: ContestPace,
+    *,
+    name: str,
+) -> dict[str, float | None] | None:
+    """What each measures on valid after a training of this length, by digest; None where it failed.
+
+    None of all where time does not allow the whole rung: networks of which only some were trained are not compared.
+    """
     fidelity = Fidelity(level=_LEVEL, resources={"epochs": rung.epochs})
-    context.journal.propose(
-        [Proposal(text=a.text, digest=a.digest, fidelity=fidelity, reason="contender") for a in architectures]
-    )
-    mine = {a.digest: a for a in architectures}
 
-    def of_rung(evaluations: Sequence[Evaluation]) -> list[Evaluation]:
+    def of_rung(evaluations: Sequence[Evaluation]) -> dict[str, Evaluation]:
         wanted = [e for e in evaluations if e.proposal.fidelity.resources == fidelity.resources]
-        return [e for e in wanted if e.proposal.digest in mine]
+        return {e.proposal.digest: e for e in wanted}
 
-    pending = of_rung(context.journal.pending(_LEVEL))
-    teller.skip(rung.epochs * (rung.num_networks - len(pending)))
-    for number, evaluation in enumerate(pending, 1):
-        place = f"comparing networks, {name}: {len(mine) - len(pending) + number} of {len(mine)}"
-        _train_one(context, evaluation, mine[evaluation.proposal.digest], teller, f"{place}, {rung.epochs} epochs each")
+    settled = of_rung(context.journal.settled(_LEVEL))
+    for number, each in enumerate(architectures, 1):
+        if each.digest not in settled:
+            if not pace.allows(sum(a.digest not in settled for a in architectures[number - 1 :]), rung.epochs):
+                return None
+            # proposed one by one: what is left out leaves nothing pending
+            proposal = Proposal(text=each.text, digest=each.digest, fidelity=fidelity, reason="contender")
+            context.journal.propose([proposal])
+            pending = of_rung(context.journal.pending(_LEVEL))[each.digest]
+            place = f"comparing networks, {name}: {number} of {len(architectures)}"
+            _train_one(context, pending, each, teller, f"{place}, {rung.epochs} epochs each")
+        pace.trained += 1
         teller.skip(rung.epochs)
-    metric = _metric(context.journal.job().choice)
+    teller.skip(rung.epochs * (rung.num_networks - len(architectures)))  # of those that failed in a rung before
+    metric, settled = _metric(context.journal.job().choice), of_rung(context.journal.settled(_LEVEL))
     return {
-        e.proposal.digest: next((m.value for m in e.measurements if m.metric == metric), None)
-        for e in of_rung(context.journal.settled(_LEVEL))
+        a.digest: next((m.value for m in settled[a.digest].measurements if m.metric == metric), None)
+        for a in architectures
     }
 
 

@@ -61,7 +61,7 @@ class DeliverStage:
         if contenders:
             outcome = contend(context, contenders, teller)
             fix_final_training(context, outcome.winner)
-            teller.total = passes + context.spec.deliver.training.epochs
+            teller.total = teller.done + context.spec.deliver.training.epochs
             delivery = deliver(context, outcome.winner, weights, formats, teller, why=_why(context, outcome))
         else:
             delivery = deliver(context, space.parse(payload["text"]), weights, formats, teller)

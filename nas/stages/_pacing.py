@@ -1,18 +1,22 @@
 """How long the trainings are that no plan can shorten once they run: their rates fall over their whole length.
 
 Whether the supernet's training takes as long as preflight measured is seen in its first part; if not, it is begun once
-more with another length. The final training gets what time is left when it begins.
+more with another length. The final training gets what time is left when it begins; the contest before it ends early
+where it would leave too little.
 """
 
 from __future__ import annotations
 
+import statistics
 import time
 from typing import TYPE_CHECKING
 
-from nas.resources import Phase
+from nas.reports import Plan, Speeds
+from nas.resources import AUDITED, Phase
 from nas.spec import JobSpec
 from nas.stages._planned import in_words, limits_of, paced, with_amounts, with_final_epochs
 from nas.stages._schedule import AIM, fitting
+from nas.stages._trust import audit_level
 
 if TYPE_CHECKING:
     from nas.stages._context import UnitContext
@@ -24,6 +28,12 @@ _WARM = 3
 _TOLERATED = 0.12
 _WORTH = 0.1  # a change of the length by less is not worth beginning once more
 _FINAL = "final"  # the checkpoint that says how long the final training is
+_CONTEST = "contest"  # the checkpoint that says how many trainings the contest came to
+# Of the planned epochs of the final training, what a contest has to leave. A contest of two rungs is planned to take
+# about as long as that training: on a machine that became twice as slow the first rung still fits, on a slower one
+# none does.
+_LEFT_FOR_FINAL = 0.5
+_RECENT = 3  # trainings whose speed is that of the machine now
 
 
 class Pace:
@@ -74,6 +84,67 @@ class Pace:
         note = f"training takes {pace:.2g} times what preflight measured; planned anew: {in_words(found, spec)}"
         self._context.journal.plan(**found.model_dump(mode="json", exclude={"notes"}), notes=[*plan.notes, note])
         return amounts.epochs
+
+
+class ContestPace:
+    """Asked before each training of a contest whether the rest of its rung leaves time for the final training.
+
+    A contest that is taken up again, or done again by the plan of another job, ends where it ended.
+    """
+
+    def __init__(self, context: UnitContext) -> None:
+        self._context, self.trained = context, 0
+        plan, kept = context.journal.job().plan, context.checkpoints.load(_CONTEST)
+        self._most: int | None = None
+        if kept is not None:
+            self._most = int(kept.meta["trained"])
+        elif plan is not None and plan.fixed:
+            self._most = plan.contested.get(context.unit.key)
+        self._is_known = self._most is not None
+
+    def allows(self, num_networks: int, epochs: int) -> bool:
+        """Whether so many networks, the rest of a rung, can be trained for so many epochs each."""
+        if self._most is not None:
+            return self.trained < self._most
+        context = self._context
+        job, planned_epochs = context.journal.job(), context.spec.deliver.training.epochs
+        plan, report, limit = job.plan, job.preflight, job.budget.wall_time
+        if plan is None or plan.promises != "time" or report is None or report.speeds is None or limit is None:
+            return True
+        of_train, of_both = self._epoch_seconds(paced(report.speeds, plan.pace), plan)
+        waiting = max(1, context.spec.deliver.networks - len(job.deliveries))
+        left = (AIM * limit - context.journal.elapsed()) / waiting - report.speeds.delivery
+        return num_networks * epochs * of_train + _LEFT_FOR_FINAL * planned_epochs * of_both <= left
+
+    def end(self, num_rungs: int, done: int) -> None:
+        """Keep how far the contest came, and say what was left out of it."""
+        self._context.checkpoints.save(_CONTEST, {}, {"trained": self.trained})
+        plan = self._context.journal.job().plan
+        if plan is None:
+            return
+        late = (
+            f"late in the delivery, so {num_rungs - done} of {num_rungs} rungs of its contest were left out: they "
+            f"would have left less than {_LEFT_FOR_FINAL:g} of the planned epochs for the final training"
+        )
+        notes = plan.notes if done == num_rungs or self._is_known else (*plan.notes, late)
+        self._context.journal.plan(contested={self._context.unit.key: self.trained}, notes=list(notes))
+
+    def _epoch_seconds(self, speeds: Speeds, plan: Plan) -> tuple[float, float]:
+        """Of an epoch over train, and over train and valid, as the last trainings here took; else as planned."""
+        context, data = self._context, self._context.bench.dataset
+        more = (len(data.train) + len(data.valid)) / len(data.train)
+        trained = [e for e in context.journal.settled("contender") if e.seconds][-_RECENT:]
+        if trained:
+            each = statistics.mean((e.seconds or 0.0) / e.proposal.fidelity.resources["epochs"] for e in trained)
+            return each, more * each
+        # its share of the contest is in a planned epoch: one more pass over train
+        each = speeds.delivery_epoch / (more + (context.spec.deliver.contenders > 1))
+        level, audit = audit_level(context.spec), context.spec.audit
+        audited = [e.seconds for e in context.journal.settled(level) if e.seconds and e.proposal.reason == AUDITED]
+        expected = (plan.audit_epochs or 0) * speeds.audit_epoch + speeds.audit_network
+        if audited and expected and audit.evaluator is None:
+            each *= statistics.mean(audited[-_RECENT:]) / expected
+        return each, more * each
 
 
 def fix_final_training(context: UnitContext, winner: Architecture) -> None:

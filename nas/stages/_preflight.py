@@ -55,7 +55,8 @@ class PreflightStage:
         refuse_unmet(report.unmet)
         threads = plan.threads if repeats else report.threads
         known = report.plan or (plan if repeats else with_numbers(plan, spec))
-        context.journal.plan(**{**known.model_dump(mode="json"), "threads": threads})
+        # what is given may have changed while this measured: a budget may be raised at any time
+        context.journal.plan(**{**known.model_dump(mode="json", exclude={"given"}), "threads": threads})
         epochs = known.epochs if report.plan and known.epochs else result["epochs"]
         context.journal.progress(fraction=1.0, seconds_left=report.expected_seconds, epochs_total=epochs)
         return {**result, "threads": threads}

@@ -114,10 +114,15 @@ class Search:
         return self.failures.why_hopeless(most) or self.feasibility.why_hopeless(self.context.spec.bounds(), most)
 
     def most(self, job: Job) -> int:
-        """How many architectures are evaluated at most."""
+        """How many architectures are evaluated at most; a number that the user changed meanwhile holds at once."""
         plan = job.plan
-        follows = plan is not None and (plan.promises == "time" or (plan.fixed and not self.is_raised(job)))
-        return plan.evaluations if plan and follows and plan.evaluations is not None else job.budget.evaluations
+        if plan is None or plan.evaluations is None or not (plan.promises == "time" or plan.fixed):
+            return job.budget.evaluations
+        if plan.fixed or "evaluations" in plan.given:
+            if self.is_raised(job):  # as far as the time allows
+                return job.budget.evaluations
+            return plan.evaluations if plan.fixed else min(plan.evaluations, job.budget.evaluations)
+        return plan.evaluations
 
     def is_raised(self, job: Job) -> bool:
         """Whether the user asked for more after the job was submitted."""

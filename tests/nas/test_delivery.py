@@ -20,6 +20,7 @@ from nas.datasets import REGISTRY as DATASETS
 from nas.export import run_onnx
 from nas.resources import Evaluation, Job, JobState, Phase
 from nas.stages._deliver import download_name
+from nas.stages._pacing import ContestPace
 from searchspaces import REGISTRY as SPACES
 from tests.journeys.processes import wait_for
 
@@ -165,6 +166,37 @@ def test_a_contest_that_lost_its_worker_goes_on_where_it_was(start: Callable[...
     assert len(found) == 2
     assert found[0] == first
     assert len(job.deliveries) == 1
+
+
+def test_a_contest_without_time_for_its_rungs_is_left_out_and_a_repeat_leaves_it_out_too(
+    start: Callable[..., Delivering], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first network of the only rung is trained, the second is not: what was known before chooses."""
+    truth = np.random.default_rng(3).uniform(0.80, 0.98, NUM_KNOWN)
+    ran = start(truth, truth, networks=1)
+    with monkeypatch.context() as busy:
+        busy.setattr(ContestPace, "allows", lambda pace, num_networks, epochs: pace.trained < 1)
+        first = ran.work(lambda: False)
+    assert first.state is JobState.SUCCEEDED, first.reason
+    assert first.choice is not None
+    assert first.plan is not None
+    assert first.plan.contested == {"deliver-0000": 1}
+    (note,) = [note for note in first.plan.notes if "contest" in note]
+    assert "1 of 1 rungs of its contest were left out" in note
+    (delivered,) = first.deliveries
+    assert delivered.digest == first.choice.best.digest
+    assert delivered.contenders == ()
+    trained = [evaluation.proposal.digest for evaluation in ran.contended()]
+    assert trained == [delivered.digest]
+
+    asked = {**first.spec, "plan": {"from": first.job_id}, "reuse": "never"}
+    ran.job_id = ran.store.create_job(*admit(asked, datasets={}, plan_of=lambda _: first.plan)).job_id
+    again = ran.work(lambda: False)
+    assert again.state is JobState.SUCCEEDED, again.reason
+    assert again.plan is not None
+    assert (again.plan.contested, again.plan.notes) == (first.plan.contested, ())
+    assert [evaluation.proposal.digest for evaluation in ran.contended()] == trained
+    assert [(d.digest, d.metrics) for d in again.deliveries] == [(delivered.digest, delivered.metrics)]
 
 
 def test_a_download_is_called_by_its_job_network_and_format() -> None:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 import sqlalchemy as sa
@@ -18,11 +19,13 @@ from db._models import jobs
 from nas.client._calls import spec_mapping
 from nas.job import JobPlanner, admit
 from nas.reports import Plan, Speeds
-from nas.resources import Candidate, Job, JobState, Phase, PreflightReport
-from nas.spec import JobSpec
-from nas.stages import ahead
+from nas.resources import Candidate, Fidelity, Job, JobState, Phase, PreflightReport
+from nas.spec import Budget, JobSpec
+from nas.stages import UnitContext, ahead
+from nas.stages._pacing import ContestPace
 from nas.stages._planned import in_words, plan_at_preflight
 from nas.stages._schedule import AIM
+from nas.stages._search import Search
 from searchspaces import SpecError
 from tests.journeys.processes import wait_for
 
@@ -209,12 +212,93 @@ def test_what_a_client_sends_gives_no_number_that_its_user_did_not_give(
     assert job.plan.given == ("epochs",)
 
 
+def test_an_evaluation_budget_that_is_changed_meanwhile_is_given_from_then_on_and_planned_by(job: Planned) -> None:
+    assert job.plan.given == ()
+    planned = job.plan.evaluations
+    assert planned is not None
+    job.late_before(Phase.SEARCH, -1)
+    changed = job.store.change_job(job.job_id, version=None, budget=Budget(evaluations=planned - 50))
+    assert changed.plan is not None
+    assert changed.plan.given == ("evaluations",)
+    search = object.__new__(Search)  # `most` reads nothing but the job
+    assert search.most(changed) == planned - 50
+    raised = job.store.change_job(job.job_id, version=None, budget=Budget(evaluations=planned + 500))
+    assert search.most(raised) == planned + 500  # as far as the time allows
+    lease = job.claim(Phase.SEARCH)
+    assert job.plan.given == ("evaluations",)
+    with pytest.raises(SpecError) as caught:
+        job.store.change_job(job.job_id, version=None, budget=Budget(epochs=999))
+    (violation,) = caught.value.violations
+    assert violation.field == "budget.epochs"
+    lease.release()
+
+
+def test_more_time_that_is_given_meanwhile_is_planned_for_before_the_next_stage(job: Planned) -> None:
+    job.late_before(Phase.SEARCH, -1)
+    job.store.change_job(job.job_id, version=None, budget=Budget(wall_time=2 * SECONDS))
+    job.claim(Phase.SEARCH)
+    assert sum(job.plan.seconds.values()) > sum(job.before.seconds.values())
+    assert job.plan.delivery_epochs is not None
+    assert job.before.delivery_epochs is not None
+    assert job.plan.delivery_epochs > job.before.delivery_epochs
+
+
+# --- the contest ------------------------------------------------------------------------------------------------------
+
+
+class Contested:
+    """A delivery that has so many seconds left of its job's time; each of its epochs took as long as `trained` says."""
+
+    def __init__(self, *, left: float, trained: Sequence[float] = ()) -> None:
+        plan = Plan(promises="time", delivery_epochs=40, audit_epochs=3)
+        preflight = SimpleNamespace(speeds=SPEEDS)
+        job = SimpleNamespace(
+            plan=plan, preflight=preflight, budget=Budget(wall_time=SECONDS), deliveries=(), spec=dict(TIMED)
+        )
+        done = [
+            SimpleNamespace(
+                seconds=4 * each,
+                proposal=SimpleNamespace(fidelity=Fidelity(level="contender", resources={"epochs": 4})),
+            )
+            for each in trained
+        ]
+        self.spec = JobSpec.from_mapping({**TIMED, "deliver": {"training": {"epochs": 40}, "contenders": 4}})
+        self.journal = SimpleNamespace(
+            job=lambda: job,
+            elapsed=lambda: AIM * SECONDS - left,
+            settled=lambda level: done if level == "contender" else [],
+        )
+        self.checkpoints = SimpleNamespace(load=lambda name: None)
+        self.bench = SimpleNamespace(dataset=SimpleNamespace(train=range(800), valid=range(200)))
+        self.unit = SimpleNamespace(key="deliver-0000")
+
+    def allows(self, num_networks: int, epochs: int) -> bool:
+        return ContestPace(cast("UnitContext", self)).allows(num_networks, epochs)
+
+
+def test_a_rung_that_leaves_less_than_half_of_the_final_training_is_not_begun() -> None:
+    # an epoch over train takes 1.5 s / 2.25 = 0.667 s, over all 0.833 s: half of 40 take 16.7 s, the export 8 s
+    needed = 8 * 0.6667 + 16.667 + SPEEDS.delivery
+    assert Contested(left=needed + 1).allows(2, 4)
+    assert not Contested(left=needed - 1).allows(2, 4)
+
+
+def test_what_the_last_trainings_took_is_the_speed_that_counts() -> None:
+    planned = 8 * 0.6667 + 16.667 + SPEEDS.delivery
+    assert not Contested(left=planned + 1, trained=[0.667, 2.0, 2.0, 2.0]).allows(2, 4)
+    assert Contested(left=8 * 2.0 + 20 * 2.5 + SPEEDS.delivery + 1, trained=[9.0, 2.0, 2.0, 2.0]).allows(2, 4)
+
+
 # --- done again -------------------------------------------------------------------------------------------------------
 
 
 def ended(store: Store, folder: Path, spec: dict[str, Any]) -> Job:
     """A job over a table after its end."""
-    job_id = submitted(store, spec)
+    return finished(store, folder, submitted(store, spec))
+
+
+def finished(store: Store, folder: Path, job_id: str) -> Job:
+    """A job when a worker has brought it to its end."""
     loop = WorkerLoop(store, folder, lease_seconds=20)
     thread = threading.Thread(target=loop.run)
     thread.start()
@@ -265,6 +349,23 @@ def test_a_plan_that_is_done_again_gives_the_same_numbers(store: Store, tmp_path
         with pytest.raises(SpecError) as caught:
             submitted(store, {**unbudgeted, "budget": budget})
         assert [violation.field for violation in caught.value.violations] == [field]
+
+
+def test_a_job_whose_search_went_on_after_its_end_is_not_done_again(
+    store: Store, tmp_path: Path, data_folder: Path
+) -> None:
+    first = ended(store, tmp_path, TABLE)
+    assert first.plan is not None
+    assert first.plan.extended is False
+    raised = store.change_job(first.job_id, version=None, budget=Budget(evaluations=70))
+    assert raised.plan is not None
+    assert raised.plan.extended is True
+    finished(store, tmp_path, first.job_id)
+    with pytest.raises(SpecError) as caught:
+        submitted(store, {**TABLE, "budget": {}, "plan": {"from": first.job_id}})
+    (violation,) = caught.value.violations
+    assert violation.field == "plan.from"
+    assert "submit its spec with the raised budget" in str(violation.allowed)
 
 
 def test_a_job_that_was_stopped_early_is_done_again_as_far_as_it_came(
