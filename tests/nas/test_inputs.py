@@ -18,7 +18,7 @@ from nas.spec import JobSpec
 from nas.stages._inputs import audit_gaps, inputs_of
 from nas.workbench import Workbench
 from searchspaces import REGISTRY as SPACES
-from searchspaces import ConfigError, DataError, SpecError
+from searchspaces import ConfigError, DataError, SpecError, StorageFull
 from tests.nas.impossible import refuse_impossible
 
 ROWS = [(depth, width) for depth in (1, 2, 3) for width in (16, 32)]
@@ -163,6 +163,26 @@ def test_a_file_that_is_gone_pauses_a_job_with_its_path(
     job = stepped.end()
     assert (job.state, "phone.csv" in str(job.reason)) == (JobState.PAUSED, True)
     assert "put the old content back and resume the job" in str(job.reason)
+
+
+def test_a_job_whose_disk_is_full_waits_with_the_reason(
+    begin: Callable[..., Stepped], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(context: object) -> None:
+        raise StorageFull("no room is left to write model.onnx")
+
+    stepped = begin(over_table(tmp_path))
+    stepped.loop.stop.set()  # it would wait for a while
+    with monkeypatch.context() as patched:
+        patched.setattr("api.worker.run_unit", full)
+        job = stepped.end()
+    assert (job.state, job.reason) == (
+        JobState.PAUSED,
+        "no room is left to write model.onnx; make room and resume the job",
+    )
+    stepped.loop.stop.clear()
+    stepped.store.act(stepped.job_id, "resume")
+    assert stepped.end().state is JobState.SUCCEEDED
 
 
 def test_a_job_that_waits_for_its_data_can_be_cancelled(begin: Callable[..., Stepped], tmp_path: Path) -> None:
