@@ -68,11 +68,16 @@ class WeightSearch:
         self._asked = self._study.ask(self._box)
         return np.array([self._asked.params[name] for name in self._box])
 
-    def tell(self, value: float) -> None:
-        """What the weights asked for last are worth."""
+    def tell(self, value: float | None) -> None:
+        """What the weights asked for last are worth; None where that is undefined: nothing is learned of them."""
         if self._asked is None:
             raise RuntimeError("no weights were asked for; call `ask` first.")
-        self._study.tell(self._asked, value)
+        if value is None:
+            from optuna.trial import TrialState
+
+            self._study.tell(self._asked, state=TrialState.FAIL)
+        else:
+            self._study.tell(self._asked, value)
         self._asked = None
 
 

@@ -50,31 +50,35 @@ class Robot(Predictor):
         self._ranks = NormalScores(self._known)
         scores = self._normalised(self._known)
         search = WeightSearch(scores.shape[1], rng, start=self._settings.random_trials)
-        best = -np.inf
+        best, self.weights = -np.inf, np.zeros(scores.shape[1])  # which rank nothing, until some do
         for trial in range(self._settings.trials):
             weights = search.ask()
             value = self._agreement(weighted(scores, weights), targets)
             search.tell(value)
-            if value > best:
+            if value is not None and value > best:
                 best, self.weights = value, weights
             progress((trial + 1) / self._settings.trials)
         self._calibrate(weighted(scores, self.weights), targets)
 
-    def _agreement(self, ranked: Floats, targets: Floats) -> float:
-        """Tau, or how many the argmax is better than and less than one by tau, as a share."""
-        tau = kendall(targets, ranked) or 0.0
-        if self._settings.objective == "kendall":
+    def _agreement(self, ranked: Floats, targets: Floats) -> float | None:
+        """Tau, or how many the argmax is better than and less than one by tau, as a share; None: tau is undefined."""
+        tau = kendall(targets, ranked)
+        if tau is None or self._settings.objective == "kendall":
             return tau
         beaten = (targets < targets[np.argmax(ranked)]).sum()
         return float((beaten + (1 + tau) / 2) / len(targets))
 
     def _calibrate(self, ranked: Floats, targets: Floats) -> None:
-        """How far the ranking can be believed, but no surer than so many examples can be."""
+        """How far the ranking can be believed, but no surer than so many examples can be.
+
+        Where the ranking or the targets do not vary there is nothing to believe: what is predicted is the prior.
+        """
         self._place = NormalScores(ranked[:, None])
         places = self._place(ranked[:, None])[:, 0]
-        varies = places.std() > 0 and targets.std() > 0
-        found = float(np.corrcoef(places, targets)[0, 1]) if varies else 0.0
-        noise = 1 / len(targets)
+        if not (places.std() > 0 and targets.std() > 0):
+            self._correlation = 0.0
+            return
+        found, noise = float(np.corrcoef(places, targets)[0, 1]), 1 / len(targets)
         self._correlation = float(np.clip(found, np.sqrt(noise), np.sqrt(1 - noise)))
 
     def _predict(self, asked: Encoded) -> Prediction:

@@ -104,6 +104,35 @@ def test_a_score_that_is_upside_down_gets_a_negative_weight(normalisation: str) 
     assert (std < 0.9).all()
 
 
+@pytest.mark.parametrize("objective", ["argmax", "kendall"])
+@pytest.mark.parametrize("constant", ["scores", "values"])
+def test_where_no_weights_rank_anything_the_prior_is_predicted(objective: str, constant: str) -> None:
+    architectures = list(dict.fromkeys(SPACE.sample(rng(i)) for i in range(20)))
+    sizes = {a.text: float(SPACE.counts(a).params) for a in architectures}
+
+    def encoder(asked):
+        seen = np.array([[1.0 if constant == "scores" else sizes[a.text]] for a in asked])
+        return Encoded(len(asked), scores=Columns(("size",), seen))
+
+    predictor = REGISTRY["robot"]({"objective": objective, "trials": 4, "random_trials": 2}, encoder)
+    values = [3.0 if constant == "values" else sizes[a.text] for a in architectures]
+    predictor.fit(architectures, values, rng=rng())
+    mean, std = predictor.predict(architectures)
+    assert (predictor.weights == 0).all()
+    assert np.ptp(mean) == 0
+    assert std == pytest.approx(np.full(len(architectures), std[0]))
+
+
+def test_weights_without_a_value_teach_nothing_and_others_do() -> None:
+    search = WeightSearch(2, rng(), start=2)
+    for value in (None, 0.25, None, 1.0, 0.5):
+        weights = search.ask()
+        assert weights.shape == (2,)
+        search.tell(value)
+    assert [trial.value for trial in search._study.trials] == [None, 0.25, None, 1.0, 0.5]
+    assert search._study.best_value == 1.0
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("data_set", ["cifar10", "cifar100"])
 def test_the_best_of_725_cells_is_found_within_twenty_queries(data_folder: Path, data_set: str) -> None:
