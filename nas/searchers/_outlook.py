@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from functools import cached_property
 
@@ -90,7 +91,10 @@ class Outlook:
         return pushed_back(self.expected(history, architectures, rng), self.broken(history, architectures))
 
     def expected(self, history: History, architectures: Sequence[Architecture], rng: Rng | None = None) -> Floats:
-        """As `losses`, whatever bounds are broken; without `rng` the same while `num_learned` is."""
+        """As `losses`, whatever bounds are broken; without `rng` the same while `num_learned` is.
+
+        NaN where a cost has no value for an architecture; `placed` says where that ranks.
+        """
         columns = [self._column(number, history, architectures, rng) for number in range(len(self.objectives))]
         return np.stack(columns, axis=1)
 
@@ -111,10 +115,7 @@ class Outlook:
         objective = self.objectives[number]
         sign = 1.0 if objective.direction == "min" else -1.0
         if number in self._paper:
-            try:
-                return np.array([sign * self._paper[number].measure(architecture).value for architecture in asked])
-            except MeasurementError:
-                return np.zeros(len(asked))
+            return sign * np.array([_value_or_nan(self._paper[number], architecture) for architecture in asked])
         direction = -sign
         predictor = self._predictor(
             number, history, history.finished, lambda record: direction * (record.values or ())[number]
@@ -128,9 +129,11 @@ class Outlook:
         return -(expected.mean + drawn)
 
     def _size_of(self, asked: Sequence[Architecture]) -> Floats:
-        """What stands for a cost that is measured, until some was: FLOPs, where they are known."""
+        """What stands for a cost that is measured, until some was: FLOPs; NaN where they are not known."""
         flops = self.scores.costs.get("live_flops")
-        return np.array([flops.measure(architecture).value if flops else 0.0 for architecture in asked])
+        if flops is None:
+            return np.full(len(asked), np.nan)
+        return np.array([_value_or_nan(flops, architecture) for architecture in asked])
 
     def _likely(self, history: History, asked: Sequence[Architecture]) -> Floats:
         """1 for candidates that the predictor puts nearer to what broke a bound when measured than to what held it."""
@@ -238,10 +241,36 @@ class Outlook:
         return {n: self.scores.costs[metric] for n, metric in costs.items() if metric in self.scores.costs}
 
 
+def _value_or_nan(cost: Cost, architecture: Architecture) -> float:
+    """The cost's value; NaN where it has none for this architecture."""
+    try:
+        return float(cost.measure(architecture).value)
+    except MeasurementError:
+        return math.nan
+
+
+def placed(losses: Floats) -> Floats:
+    """The losses (`architectures x objectives`) with a place, all finite, for those that are undefined (NaN).
+
+    Within its column an undefined loss ranks behind all that are known: whoever has no value for a cost cannot be
+    evaluated. Where a whole column is undefined all have the same place in it, so that it decides nothing.
+    """
+    is_unknown = np.isnan(losses)
+    if not is_unknown.any():
+        return losses
+    some = ~is_unknown.all(axis=0)
+    most = np.where(is_unknown, -np.inf, losses).max(axis=0, initial=-np.inf)
+    least = np.where(is_unknown, np.inf, losses).min(axis=0, initial=np.inf)
+    behind = np.zeros(losses.shape[1])
+    behind[some] = most[some] + (most[some] - least[some]) + 1.0
+    return np.where(is_unknown, behind, losses)
+
+
 def pushed_back(losses: Floats, broken: Floats) -> Floats:
-    """The losses, but those of what breaks a bound behind all others, by how much it does."""
+    """The losses, undefined ones `placed`, but those of what breaks a bound behind all others, by how much it does."""
     if not len(losses):
         return losses
+    losses = placed(losses)
     behind = losses.max(axis=0, initial=0.0) + np.ptp(losses, axis=0) + 1.0
     return np.where(broken[:, None] > 0, behind * (1 + broken[:, None]), losses)
 

@@ -12,7 +12,7 @@ from nas.history import History
 from nas.pareto import by_rank
 from nas.resources import Objective, Proposal
 from nas.scoring import Scores
-from nas.searchers._outlook import Outlook, OutlookConfig, pushed_back
+from nas.searchers._outlook import Outlook, OutlookConfig, placed, pushed_back
 from nas.searchers._posterior import encoder_of
 from nas.searchers._searcher import Searcher, live_form, proposal
 from nas.searchers._warm_up import WARM_UP
@@ -67,7 +67,7 @@ class Weaknas(Searcher):
             new = [i for i, architecture in enumerate(self._ranked) if not history.has_seen(architecture)]
             top = max(self.config.top, n)
             expected = self._expected(history)[new]
-            ahead = by_rank(expected)[: _AHEAD * top]
+            ahead = by_rank(placed(expected))[: _AHEAD * top]
             asked = [self._ranked[new[i]] for i in ahead]
             order = by_rank(pushed_back(expected[ahead], self.outlook.broken(history, asked)))[:top]
             chosen = rng.permutation(order)[:n]

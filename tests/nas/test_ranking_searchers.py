@@ -10,13 +10,14 @@ from nas.quantities import parse_constraint
 from nas.resources import EvaluationState, Objective
 from nas.scoring import Scores
 from nas.searchers import REGISTRY, Searcher, make_searcher
-from nas.searchers._outlook import Outlook, OutlookConfig, best_by_weight
+from nas.searchers._outlook import Outlook, OutlookConfig, best_by_weight, placed, pushed_back
 from nas.spec import PluginRef
 from nas.streams import stream
+from predictors.costs import Cost, Reading
 from predictors.zerocost import REGISTRY as PROXIES
 from predictors.zerocost import Passes, Proxy, ProxyContext, Score, score_architecture
 from searchspaces import REGISTRY as SPACES
-from searchspaces import Architecture, SearchSpace
+from searchspaces import Architecture, MeasurementError, SearchSpace
 
 RANKING = [name for name in REGISTRY if REGISTRY[name].flags.get("ranks")]
 WITH_PROXIES = [pytest.param(name, marks=() if name == "warm_start" else pytest.mark.slow) for name in RANKING]
@@ -126,6 +127,47 @@ def test_what_broke_a_bound_when_it_was_measured_is_put_behind(space: SearchSpac
     broken = Outlook(config, space, [ACCURACY], None).broken(history, drawn[60:]) > 0
     truly = np.array([accuracy(space, a) > limit for a in drawn[60:]])
     assert (broken == truly).mean() >= 0.8
+
+
+class OfSome(Cost):
+    """The number of parameters, known of all architectures but some."""
+
+    def __init__(self, space: SearchSpace, unknown: set[str]) -> None:
+        self.space, self.unknown = space, unknown
+
+    def measure(self, architecture: Architecture) -> Reading:
+        if architecture.digest in self.unknown:
+            raise MeasurementError("the table has no row for it.")
+        return Reading(float(self.space.counts(architecture).params), "parameters")
+
+
+def test_one_undefined_cost_stays_undefined_and_leaves_the_others_their_own(space: SearchSpace) -> None:
+    drawn = list(dict.fromkeys(space.sample(stream(6, i)) for i in range(12)))
+    unknown = {architecture.digest for architecture in drawn[::2]}
+    scores = Scores(space, costs={"params": OfSome(space, unknown)})
+    outlook, history = Outlook(OutlookConfig(), space, [PARAMS], scores), History([PARAMS])
+    known = [float(space.counts(architecture).params) for architecture in drawn[1::2]]
+    expected = outlook.expected(history, drawn)[:, 0]
+    assert np.isnan(expected[::2]).all()
+    assert list(expected[1::2]) == known
+    losses = outlook.losses(history, drawn)[:, 0]
+    assert list(losses[1::2]) == known
+    assert losses[::2].min() > max(known)
+
+
+def test_a_cost_that_nobody_has_decides_nothing(space: SearchSpace) -> None:
+    drawn = list(dict.fromkeys(space.sample(stream(7, i)) for i in range(6)))
+    scores = Scores(space, costs={"params": OfSome(space, {a.digest for a in drawn})})
+    outlook = Outlook(OutlookConfig(), space, [PARAMS], scores)
+    assert np.isnan(outlook.expected(History([PARAMS]), drawn)).all()
+    assert np.ptp(outlook.losses(History([PARAMS]), drawn)) == 0
+
+
+def test_undefined_losses_are_placed_within_their_column_and_before_what_breaks_a_bound() -> None:
+    losses = np.array([[1.0, np.nan], [3.0, np.nan], [np.nan, np.nan]])
+    assert placed(losses)[:, 0].argmax() == 2
+    assert np.isfinite(placed(losses)).all()
+    assert pushed_back(losses, np.array([0.5, 0.0, 0.0]))[:, 0].argmax() == 0
 
 
 def test_what_a_measured_candidate_scored_is_not_run_again(space: SearchSpace) -> None:
