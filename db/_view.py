@@ -29,6 +29,14 @@ class StoreView:
         with self._database.read() as connection:
             return _jobs.elapsed(connection, self._job_id)
 
+    def workers(self) -> int:
+        """Living workers that do units of this job or have nothing to do; at least one: who asks."""
+        with self._database.read() as connection:
+            known = _registers.all_workers(connection, self._database.now(connection))
+            query = sa.select(units.c.unit_id).where(units.c.job_id == self._job_id)
+            mine = set(connection.execute(query).scalars())
+        return max(1, sum(w.state == "IDLE" or (w.state == "BUSY" and w.unit_id in mine) for w in known))
+
     def front(self) -> ParetoFront:
         """The front of the job's objectives."""
         with self._database.read() as connection:

@@ -161,6 +161,9 @@ class JobView(Protocol):
     def elapsed(self) -> float:
         """Real seconds since the job's first lease, without pauses, as of now."""
 
+    def workers(self) -> int:
+        """Living workers that do units of this job or have nothing to do; at least one."""
+
     def front(self) -> ParetoFront: ...
 
     def candidates(self, *, having: str | None = None) -> list[Candidate]:

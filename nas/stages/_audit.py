@@ -27,12 +27,11 @@ from nas.stages._context import UnitContext
 from nas.stages._dear_costs import measure_front
 from nas.stages._drawing import Chosen, drawn_of, near_front, of_space
 from nas.stages._measuring import Measuring
-from nas.stages._trust import audit_level, audits, checked, stratified_by
+from nas.stages._trust import audit_level, audits, checked, num_audit_units, stratified_by
 from nas.streams import stream
 from predictors.costs import Cost
 from searchspaces import Architecture, MeasurementError
 
-_PER_UNIT = 8
 _GROWTH = 1.5
 
 
@@ -90,7 +89,7 @@ class AuditStage:
         wanted = spec.audit.networks
         num_near = wanted if waits(spec.evaluator) else -(-wanted // 2)
         near = near_front(view.candidates(), view.job().objectives, num_near, stream(spec.seed, "audit"))
-        parts = -(-wanted // _PER_UNIT)
+        parts = num_audit_units(wanted)
         shared = {
             "near": [[chosen.text, chosen.digest, chosen.memo] for chosen in near],
             "of_space": 0 if waits(spec.evaluator) else wanted - len(near),

@@ -1,8 +1,8 @@
 """How long the trainings are that no plan can shorten once they run: their rates fall over their whole length.
 
 Whether the supernet's training takes as long as preflight measured is seen in its first part; if not, it is begun once
-more with another length. The final training gets what time is left when it begins; the contest before it ends early
-where it would leave too little.
+more with another length. What becomes slow after that costs what follows, which is planned by the pace at its end. The
+final training gets what time is left when it begins; the contest before it ends early where it would leave too little.
 """
 
 from __future__ import annotations
@@ -22,10 +22,12 @@ if TYPE_CHECKING:
     from nas.stages._context import UnitContext
     from searchspaces import Architecture
 
-_WINDOW = 0.05  # of the job's time, after which the pace is known
+# When the pace is looked at, as shares of the job's time since the look before, and by how much it may differ. What a
+# second look would throw away is dearer, so it wants a machine that became much slower.
+_LOOKS = ((0.05, 0.12), (0.1, 0.5))
 _LEAST_SECONDS, _LEAST_STEPS = 2.0, 10
 _WARM = 3
-_TOLERATED = 0.12
+_TOLERATED = 0.12  # of the pace at the end of a training, above which what follows is planned by it
 _WORTH = 0.1  # a change of the length by less is not worth beginning once more
 _FINAL = "final"  # the checkpoint that says how long the final training is
 _CONTEST = "contest"  # the checkpoint that says how many trainings the contest came to
@@ -41,8 +43,9 @@ class Pace:
 
     def __init__(self, context: UnitContext, steps_per_epoch: int, *, is_open: bool) -> None:
         self._context, self._steps_per_epoch = context, steps_per_epoch
-        self._is_open = is_open and self._expected > 0
-        self._steps, self._began = 0, 0.0
+        self._looks = list(_LOOKS) if is_open and self._expected > 0 else []
+        self._steps = self._first = 0
+        self._began = 0.0
         self.epochs: int | None = None
 
     @property
@@ -58,21 +61,45 @@ class Pace:
             return True
         self._steps += 1
         if self._steps == _WARM:
-            self._began = time.monotonic()
-        if not self._is_open or self._steps < _LEAST_STEPS:
+            self._mark()
+        if not self._looks or self._steps - self._first < _LEAST_STEPS:
             return False
+        (share, tolerated), is_first = self._looks[0], len(self._looks) == len(_LOOKS)
         passed = time.monotonic() - self._began
-        if passed < max(_LEAST_SECONDS, _WINDOW * (self._context.job.budget.wall_time or 0.0)):
+        if passed < max(_LEAST_SECONDS, share * (self._context.job.budget.wall_time or 0.0)):
             return False
-        self._is_open = False
-        self.epochs = self._planned_anew(passed / (self._steps - _WARM) * self._steps_per_epoch / self._expected)
+        self._looks.pop(0)
+        pace = self._recent()
+        self._mark()
+        if abs(pace - 1) > tolerated and (is_first or pace > 1):
+            self.epochs = self._planned_anew(pace)
         return self.epochs is not None
 
+    def end(self) -> None:
+        """Keep the pace since the last look where it was slower than what is known: what follows is planned by it."""
+        plan = self._context.journal.job().plan
+        if plan is None or self._expected <= 0 or self._steps - self._first < _LEAST_STEPS:
+            return
+        pace = self._recent()
+        if pace > plan.pace * (1 + _TOLERATED):
+            note = (
+                f"in its later part training took {pace:.2g} times what preflight measured; the rest is planned by it"
+            )
+            self._context.journal.plan(pace=pace, notes=[*plan.notes, note])
+
+    def _mark(self) -> None:
+        self._first, self._began = self._steps, time.monotonic()
+
+    def _recent(self) -> float:
+        """What an epoch took since the last mark, over what was planned."""
+        each = (time.monotonic() - self._began) / (self._steps - self._first)
+        return each * self._steps_per_epoch / self._expected
+
     def _planned_anew(self, pace: float) -> int | None:
-        """Another length where the training takes `pace` times what was measured; None where that is near enough."""
+        """The length where training takes `pace` times what was measured; None where it is about what it was."""
         job = self._context.journal.job()
         report, plan, limit = job.preflight, job.plan, job.budget.wall_time
-        if abs(pace - 1) <= _TOLERATED or report is None or report.speeds is None or plan is None or limit is None:
+        if report is None or report.speeds is None or plan is None or limit is None:
             return None
         spec = JobSpec.from_mapping(job.spec)
         limits = limits_of(spec, job.budget, plan.given, space_size=report.space_size)

@@ -16,7 +16,7 @@ from nas.reports import Plan, Speeds
 from nas.resources import AUDITED, Job, Phase
 from nas.spec import NUMBERS, Budget, JobSpec
 from nas.stages._schedule import AIM, Amounts, Limits, Range, fitting, replanned, seconds_of
-from nas.stages._trust import audit_level, audits
+from nas.stages._trust import audit_level, audits, num_audit_units
 
 _CEILING = 20  # times the usual epochs: beyond it more training hardly helps
 _MOST_EVALUATIONS, _MOST_AUDITED, _MOST_AUDIT_EPOCHS = 5_000, 200, 30
@@ -158,6 +158,7 @@ def ahead(phase: Phase, view: JobView) -> Plan | None:
     limits = limits_of(spec, job.budget, plan.given, space_size=report.space_size)
     speeds = measured_since(job, view, spec, paced(report.speeds, plan.pace))
     before, limits = _with_what_is_done(before, limits, phase, view, spec)
+    speeds = _side_by_side(speeds, before.audit_networks, view.workers())
     paid = job.spent.evaluations * speeds.evaluation if phase is Phase.SEARCH else 0.0
     amounts = replanned(before, limits, speeds, AIM * limit - view.elapsed() + paid, phase)
     found = with_amounts(plan, amounts, speeds, limits, phase)
@@ -166,6 +167,17 @@ def ahead(phase: Phase, view: JobView) -> Plan | None:
         came = sum(e.proposal.reason == AUDITED for e in view.settled(audit_level(spec)))
         notes += _left_out(before.audit_networks, came)
     return found.model_copy(update={"notes": tuple(notes)})
+
+
+def _side_by_side(speeds: Speeds, audited: int, workers: int) -> Speeds:
+    """The speeds where so many workers share the audit's units; those of other stages do not run side by side.
+
+    Workers that slow each other down come to fewer networks than planned, which the audit leaves out in time.
+    """
+    num_units = num_audit_units(audited)
+    at_once = num_units / -(-num_units // workers) if num_units else 1.0
+    shared = {"audit_epoch": speeds.audit_epoch / at_once, "audit_network": speeds.audit_network / at_once}
+    return speeds.model_copy(update=shared)
 
 
 def paced(speeds: Speeds, pace: float) -> Speeds:

@@ -139,6 +139,8 @@ def _trained(context: UnitContext, epochs: int, key: SupernetKey) -> tuple[Super
             on_epoch=lambda report: _tell(context, report),
         )
         if pace.epochs is None:
+            if summary.finished:
+                pace.end()
             break
         context.checkpoints.drop(_NAME)
         epochs, is_open = pace.epochs, False

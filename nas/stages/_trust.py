@@ -30,6 +30,7 @@ _TRAINED = ("short", "full")
 _PREDICTOR, _VOTE = "fused", "vote"
 FUSED = "fused (cross-validated)"
 _FOLDS = 10
+_PER_UNIT = 8  # networks of an audit
 
 Floats = npt.NDArray[np.float64]
 
@@ -44,6 +45,11 @@ def audits(spec: JobSpec) -> bool:
     if spec.audit.evaluator is not None:
         return not needs_data(spec.audit.evaluator) or can_train(spec)
     return not trains(spec) and can_train(spec)
+
+
+def num_audit_units(networks: int) -> int:
+    """How many units an audit of so many networks is, each of which another worker may do."""
+    return -(-networks // _PER_UNIT)
 
 
 def audit_level(spec: JobSpec) -> Level:

@@ -43,7 +43,7 @@ def test_a_job_with_a_time_ends_with_it_and_delivers(tmp_path: Path) -> None:
     is_busy = max(loads) > (os.cpu_count() or 1)
     said = f"{share:.3f} of {SECONDS:g} s, load {max(loads):.1f}; {plan.model_dump_json(exclude={'audited'})}"
     print(said)
-    assert (0.6 if is_busy else 0.8) <= share <= (1.5 if is_busy else 1.1), said
+    assert (0.6 if is_busy else 0.8) <= share <= (1.5 if is_busy else 1.05), said
     assert (plan.promises, plan.given) == ("time", ())
     assert len(job.deliveries) == 1
     # A final training that begins late is cut down, to one epoch where need be; it is then above chance, which is 0.1.

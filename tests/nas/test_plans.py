@@ -15,14 +15,14 @@ import sqlalchemy as sa
 from api.serving import _plan_of
 from api.worker import WorkerLoop
 from db import Lease, Store
-from db._models import jobs
+from db._models import jobs, workers
 from nas.client._calls import spec_mapping
 from nas.job import JobPlanner, admit
 from nas.reports import Plan, Speeds
 from nas.resources import Candidate, Fidelity, Job, JobState, Phase, PreflightReport
 from nas.spec import Budget, JobSpec
 from nas.stages import UnitContext, ahead
-from nas.stages._pacing import ContestPace
+from nas.stages._pacing import ContestPace, Pace
 from nas.stages._planned import in_words, plan_at_preflight
 from nas.stages._schedule import AIM
 from nas.stages._search import Search
@@ -241,6 +241,70 @@ def test_more_time_that_is_given_meanwhile_is_planned_for_before_the_next_stage(
     assert job.plan.delivery_epochs is not None
     assert job.before.delivery_epochs is not None
     assert job.plan.delivery_epochs > job.before.delivery_epochs
+
+
+def test_an_audit_is_planned_for_the_workers_that_live_and_planned_again_when_they_go(job: Planned) -> None:
+    job.late_before(Phase.SEARCH, -1)
+    for number in range(3):
+        job.store.register_worker("there", number, "cpu")
+    job.claim(Phase.SEARCH).complete({})
+    shared = job.plan
+    assert shared.audit_networks is not None
+    assert job.before.audit_networks is not None
+    assert shared.audit_networks > 1.5 * job.before.audit_networks
+    with job.store._database.write() as connection:
+        gone = workers.c.worker_id != job.worker_id
+        connection.execute(sa.update(workers).where(gone).values(seen_at=sa.func.datetime("now", "-1 hour")))
+    job.set_clock(Phase.AUDIT, late=0)
+    job.claim(Phase.AUDIT)
+    assert job.plan.audit_networks is not None
+    assert job.plan.audit_networks < 0.5 * shared.audit_networks
+    assert job.plan.delivery_epochs == shared.delivery_epochs
+    assert f"networks of the audit from {shared.audit_networks} to {job.plan.audit_networks}" in job.plan.notes[-1]
+
+
+# --- the pace of a training -------------------------------------------------------------------------------------------
+
+
+class Training:
+    """The supernet's training of a job with a time, on its own clock: ten steps an epoch, planned for 0.1 s each."""
+
+    def __init__(self, job: Planned, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now, self.told = 0.0, dict[str, Any]()
+        monkeypatch.setattr("nas.stages._pacing.time", SimpleNamespace(monotonic=lambda: self.now))
+        journal = SimpleNamespace(job=lambda: job.job, elapsed=lambda: self.now, plan=self.told.update)
+        context = SimpleNamespace(must_end=lambda: False, job=job.job, journal=journal)
+        self.pace = Pace(cast("UnitContext", context), 10, is_open=True)
+
+    def stops(self, steps: int, *, each: float) -> bool:
+        for _ in range(steps):
+            if self.pace():
+                return True
+            self.now += each
+        return False
+
+
+def test_a_training_that_becomes_slow_after_its_first_part_is_begun_again_shorter(
+    job: Planned, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    training = Training(job, monkeypatch)
+    assert not training.stops(320, each=0.1)
+    assert training.stops(400, each=0.2)
+    assert training.pace.epochs is not None
+    assert job.plan.epochs is not None
+    assert training.pace.epochs < 0.6 * job.plan.epochs
+    assert "training takes 1.9 times what preflight measured" in training.told["notes"][-1]
+
+
+def test_a_training_that_becomes_slow_later_still_makes_what_follows_shorter(
+    job: Planned, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    training = Training(job, monkeypatch)
+    assert not training.stops(1000, each=0.1)
+    assert not training.stops(500, each=0.3)
+    training.pace.end()
+    assert training.told["pace"] > 2
+    assert "what preflight measured; the rest is planned by it" in training.told["notes"][-1]
 
 
 # --- the contest ------------------------------------------------------------------------------------------------------
