@@ -138,7 +138,7 @@ class ContestPace:
         plan, report, limit = job.plan, job.preflight, job.budget.wall_time
         if plan is None or plan.promises != "time" or report is None or report.speeds is None or limit is None:
             return True
-        of_train, of_both = self._epoch_seconds(paced(report.speeds, plan.pace), plan)
+        of_train, of_both = _epoch_seconds(context, paced(report.speeds, plan.pace), plan)
         waiting = max(1, context.spec.deliver.networks - len(job.deliveries))
         left = (AIM * limit - context.journal.elapsed()) / waiting - report.speeds.delivery
         return num_networks * epochs * of_train + _LEFT_FOR_FINAL * planned_epochs * of_both <= left
@@ -155,23 +155,6 @@ class ContestPace:
         )
         notes = plan.notes if done == num_rungs or self._is_known else (*plan.notes, late)
         self._context.journal.plan(contested={self._context.unit.key: self.trained}, notes=list(notes))
-
-    def _epoch_seconds(self, speeds: Speeds, plan: Plan) -> tuple[float, float]:
-        """Of an epoch over train, and over train and valid, as the last trainings here took; else as planned."""
-        context, data = self._context, self._context.bench.dataset
-        more = (len(data.train) + len(data.valid)) / len(data.train)
-        trained = [e for e in context.journal.settled("contender") if e.seconds][-_RECENT:]
-        if trained:
-            each = statistics.mean((e.seconds or 0.0) / e.proposal.fidelity.resources["epochs"] for e in trained)
-            return each, more * each
-        # its share of the contest is in a planned epoch: one more pass over train
-        each = speeds.delivery_epoch / (more + (context.spec.deliver.contenders > 1))
-        level, audit = audit_level(context.spec), context.spec.audit
-        audited = [e.seconds for e in context.journal.settled(level) if e.seconds and e.proposal.reason == AUDITED]
-        expected = (plan.audit_epochs or 0) * speeds.audit_epoch + speeds.audit_network
-        if audited and expected and audit.evaluator is None:
-            each *= statistics.mean(audited[-_RECENT:]) / expected
-        return each, more * each
 
 
 def fix_final_training(context: UnitContext, winner: Architecture) -> None:
@@ -203,18 +186,41 @@ def fix_final_training(context: UnitContext, winner: Architecture) -> None:
 
 
 def _affordable(context: UnitContext, winner: Architecture) -> int | None:
-    """The epochs of the final training for which there is time, as long as the contest's last rung took for each."""
-    job, data = context.journal.job(), context.bench.dataset
+    """The epochs of the final training for which there is time, as fast as the machine is now."""
+    job = context.journal.job()
     report, plan, limit = job.preflight, job.plan, job.budget.wall_time
     if plan is None or plan.promises != "time" or report is None or report.speeds is None or limit is None:
         return None
-    rungs = [e for e in context.journal.settled("contender") if e.proposal.digest == winner.digest and e.seconds]
     speeds = paced(report.speeds, plan.pace)
-    epoch = speeds.delivery_epoch
-    if rungs:
-        last = max(rungs, key=lambda e: e.proposal.fidelity.resources["epochs"])
-        each = (last.seconds or 0.0) / last.proposal.fidelity.resources["epochs"]
-        epoch = each * (len(data.train) + len(data.valid)) / len(data.train)
+    _, epoch = _epoch_seconds(context, speeds, plan, of=winner)
     limits = limits_of(JobSpec.from_mapping(job.spec), job.budget, plan.given, space_size=report.space_size)
     left = AIM * limit - context.journal.elapsed() - speeds.delivery
     return limits.delivery_epochs.affordable(left, epoch)
+
+
+def _epoch_seconds(
+    context: UnitContext, speeds: Speeds, plan: Plan, *, of: Architecture | None = None
+) -> tuple[float, float]:
+    """Of an epoch over train, and of one over train and valid: by the contest, the audit, or the plan.
+
+    Args:
+        of: the network whose longest training in the contest counts; none, or one that did not contend: the last few.
+    """
+    data = context.bench.dataset
+    more = (len(data.train) + len(data.valid)) / len(data.train)
+    trained = [
+        (e.proposal.fidelity.resources["epochs"], e.seconds, e.proposal.digest)
+        for e in context.journal.settled("contender")
+        if e.seconds
+    ]
+    own = [max(mine)] if of and (mine := [each for each in trained if each[2] == of.digest]) else trained[-_RECENT:]
+    if own:
+        each = statistics.mean(seconds / epochs for epochs, seconds, _ in own)
+        return each, more * each
+    # a planned epoch holds its share of the contest: one more pass over train
+    each = speeds.delivery_epoch / (more + (context.spec.deliver.contenders > 1))
+    level, expected = audit_level(context.spec), (plan.audit_epochs or 0) * speeds.audit_epoch + speeds.audit_network
+    audited = [e.seconds for e in context.journal.settled(level) if e.seconds and e.proposal.reason == AUDITED]
+    if audited and expected and context.spec.audit.evaluator is None:
+        each *= statistics.mean(audited[-_RECENT:]) / expected
+    return each, more * each

@@ -22,11 +22,11 @@ from nas.reports import Plan, Speeds
 from nas.resources import Candidate, Fidelity, Job, JobState, Phase, PreflightReport
 from nas.spec import Budget, JobSpec
 from nas.stages import UnitContext, ahead
-from nas.stages._pacing import ContestPace, Pace
+from nas.stages._pacing import ContestPace, Pace, _affordable
 from nas.stages._planned import in_words, plan_at_preflight
 from nas.stages._schedule import AIM
 from nas.stages._search import Search
-from searchspaces import SpecError
+from searchspaces import Architecture, SpecError
 from tests.journeys.processes import wait_for
 
 SECONDS = 600.0
@@ -315,14 +315,14 @@ class Contested:
 
     def __init__(self, *, left: float, trained: Sequence[float] = ()) -> None:
         plan = Plan(promises="time", delivery_epochs=40, audit_epochs=3)
-        preflight = SimpleNamespace(speeds=SPEEDS)
+        preflight = SimpleNamespace(speeds=SPEEDS, space_size=15_625)
         job = SimpleNamespace(
             plan=plan, preflight=preflight, budget=Budget(wall_time=SECONDS), deliveries=(), spec=dict(TIMED)
         )
         done = [
             SimpleNamespace(
                 seconds=4 * each,
-                proposal=SimpleNamespace(fidelity=Fidelity(level="contender", resources={"epochs": 4})),
+                proposal=SimpleNamespace(digest="other", fidelity=Fidelity(level="contender", resources={"epochs": 4})),
             )
             for each in trained
         ]
@@ -351,6 +351,14 @@ def test_what_the_last_trainings_took_is_the_speed_that_counts() -> None:
     planned = 8 * 0.6667 + 16.667 + SPEEDS.delivery
     assert not Contested(left=planned + 1, trained=[0.667, 2.0, 2.0, 2.0]).allows(2, 4)
     assert Contested(left=8 * 2.0 + 20 * 2.5 + SPEEDS.delivery + 1, trained=[9.0, 2.0, 2.0, 2.0]).allows(2, 4)
+
+
+def test_where_the_contest_is_left_out_its_time_goes_to_the_final_training() -> None:
+    context = Contested(left=25 * 0.8334 + SPEEDS.delivery)
+    winner = cast("Architecture", SimpleNamespace(digest="none that contended"))
+    assert _affordable(cast("UnitContext", context), winner) == 25
+    slow = Contested(left=10 * 2.5 + SPEEDS.delivery + 0.1, trained=[2.0, 2.0])
+    assert _affordable(cast("UnitContext", slow), winner) == 10
 
 
 # --- done again -------------------------------------------------------------------------------------------------------
