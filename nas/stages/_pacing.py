@@ -11,10 +11,8 @@ import statistics
 import time
 from typing import TYPE_CHECKING
 
-from nas.reports import Plan, Speeds
 from nas.resources import AUDITED, Phase
-from nas.spec import JobSpec
-from nas.stages._planned import in_words, limits_of, paced, with_amounts, with_final_epochs
+from nas.stages._planned import Promise, in_words, paced, promise_of, with_amounts, with_final_epochs
 from nas.stages._schedule import AIM, fitting
 from nas.stages._trust import audit_level
 
@@ -98,12 +96,11 @@ class Pace:
     def _planned_anew(self, pace: float) -> int | None:
         """The length where training takes `pace` times what was measured; None where it is about what it was."""
         job = self._context.journal.job()
-        report, plan, limit = job.preflight, job.plan, job.budget.wall_time
-        if report is None or report.speeds is None or plan is None or limit is None:
+        promise = promise_of(job)
+        if promise is None or job.preflight is None or job.preflight.speeds is None:
             return None
-        spec = JobSpec.from_mapping(job.spec)
-        limits = limits_of(spec, job.budget, plan.given, space_size=report.space_size)
-        speeds = paced(report.speeds, pace)
+        plan, _, limit, limits, spec = promise
+        speeds = paced(job.preflight.speeds, pace)
         amounts = fitting(limits, speeds, AIM * limit - self._context.journal.elapsed())
         if plan.epochs is None or abs(amounts.epochs - plan.epochs) <= _WORTH * plan.epochs:
             return None
@@ -135,12 +132,12 @@ class ContestPace:
             return self.trained < self._most
         context = self._context
         job, planned_epochs = context.journal.job(), context.spec.deliver.training.epochs
-        plan, report, limit = job.plan, job.preflight, job.budget.wall_time
-        if plan is None or plan.promises != "time" or report is None or report.speeds is None or limit is None:
+        promise = promise_of(job)
+        if promise is None:
             return True
-        of_train, of_both = _epoch_seconds(context, paced(report.speeds, plan.pace), plan)
+        of_train, of_both = _epoch_seconds(context, promise)
         waiting = max(1, context.spec.deliver.networks - len(job.deliveries))
-        left = (AIM * limit - context.journal.elapsed()) / waiting - report.speeds.delivery
+        left = (AIM * promise.seconds - context.journal.elapsed()) / waiting - promise.speeds.delivery
         return num_networks * epochs * of_train + _LEFT_FOR_FINAL * planned_epochs * of_both <= left
 
     def end(self, num_rungs: int, done: int) -> None:
@@ -187,26 +184,21 @@ def fix_final_training(context: UnitContext, winner: Architecture) -> None:
 
 def _affordable(context: UnitContext, winner: Architecture) -> int | None:
     """The epochs of the final training for which there is time, as fast as the machine is now."""
-    job = context.journal.job()
-    report, plan, limit = job.preflight, job.plan, job.budget.wall_time
-    if plan is None or plan.promises != "time" or report is None or report.speeds is None or limit is None:
+    promise = promise_of(context.journal.job())
+    if promise is None:
         return None
-    speeds = paced(report.speeds, plan.pace)
-    _, epoch = _epoch_seconds(context, speeds, plan, of=winner)
-    limits = limits_of(JobSpec.from_mapping(job.spec), job.budget, plan.given, space_size=report.space_size)
-    left = AIM * limit - context.journal.elapsed() - speeds.delivery
-    return limits.delivery_epochs.affordable(left, epoch)
+    _, epoch = _epoch_seconds(context, promise, of=winner)
+    left = AIM * promise.seconds - context.journal.elapsed() - promise.speeds.delivery
+    return promise.limits.delivery_epochs.affordable(left, epoch)
 
 
-def _epoch_seconds(
-    context: UnitContext, speeds: Speeds, plan: Plan, *, of: Architecture | None = None
-) -> tuple[float, float]:
+def _epoch_seconds(context: UnitContext, promise: Promise, *, of: Architecture | None = None) -> tuple[float, float]:
     """Of an epoch over train, and of one over train and valid: by the contest, the audit, or the plan.
 
     Args:
         of: the network whose longest training in the contest counts; none, or one that did not contend: the last few.
     """
-    data = context.bench.dataset
+    plan, speeds, data = promise.plan, promise.speeds, context.bench.dataset
     more = (len(data.train) + len(data.valid)) / len(data.train)
     trained = [
         (e.proposal.fidelity.resources["epochs"], e.seconds, e.proposal.digest)

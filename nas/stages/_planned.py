@@ -7,7 +7,7 @@ each stage. Numbers that its spec gives are never exceeded. A job that names the
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from nas.admission import can_train
 from nas.evaluators import level_of, needs_supernet
@@ -144,19 +144,37 @@ def in_words(plan: Plan, spec: JobSpec) -> str:
     return ", ".join(parts)
 
 
-def ahead(phase: Phase, view: JobView) -> Plan | None:
-    """The plan as a stage begins, by the time that is really left; None where it stays as it is."""
-    job = view.job()
+class Promise(NamedTuple):
+    """What a job that promises time is planned by; `speeds` as preflight measured them, at the pace seen since."""
+
+    plan: Plan
+    speeds: Speeds
+    seconds: float
+    limits: Limits
+    spec: JobSpec
+
+
+def promise_of(job: Job) -> Promise | None:
+    """What is planned by, with the budget as it stands; None where the job promises no time, or is not measured yet."""
     plan, report, limit = job.plan, job.preflight, job.budget.wall_time
-    order = list(Phase)
     if plan is None or report is None or report.speeds is None or limit is None or plan.promises != "time":
-        return None
-    before = amounts_of(plan)
-    if before is None or order.index(phase) < order.index(Phase.SUPERNET):
         return None
     spec = JobSpec.from_mapping(job.spec)
     limits = limits_of(spec, job.budget, plan.given, space_size=report.space_size)
-    speeds = measured_since(job, view, spec, paced(report.speeds, plan.pace))
+    return Promise(plan, paced(report.speeds, plan.pace), limit, limits, spec)
+
+
+def ahead(phase: Phase, view: JobView) -> Plan | None:
+    """The plan as a stage begins, by the time that is really left; None where it stays as it is."""
+    job = view.job()
+    promise, order = promise_of(job), list(Phase)
+    if promise is None or order.index(phase) < order.index(Phase.SUPERNET):
+        return None
+    plan, speeds, limit, limits, spec = promise
+    before = amounts_of(plan)
+    if before is None:
+        return None
+    speeds = measured_since(job, view, spec, speeds)
     before, limits = _with_what_is_done(before, limits, phase, view, spec)
     speeds = _side_by_side(speeds, before.audit_networks, view.workers())
     paid = job.spent.evaluations * speeds.evaluation if phase is Phase.SEARCH else 0.0
